@@ -1,0 +1,230 @@
+"""What every command shares: translated help, --json and --lang, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nlp_skills import i18n
+from nlp_skills.errors import Problem
+from nlp_skills.i18n import N_, _
+
+if TYPE_CHECKING:
+    from nlp_skills.workspace.folder import TaskFolder
+
+
+class Option(click.Option):
+    """An option whose help text is translated when it is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        if record is None or not self.help:
+            return record
+        names, text = record
+        return names, text.replace(self.help, _(self.help), 1)
+
+
+class Command(click.Command):
+    """A command whose help is translated, with examples under it and --lang beside --help."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+        self.params.append(_language_option())
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        return _first_sentence(_(self.help)) if self.help else ""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.help:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(_(self.help))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section(_("Examples")):
+                for example in self.examples:
+                    formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def __init__(self, *args: Any, lazy: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+        self.params.append(_language_option())
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
+            return None
+        module, attribute = self.lazy[cmd_name].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.help:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(_(self.help))
+
+
+def _first_sentence(text: str) -> str:
+    for stop in (". ", "。"):
+        text = text.split(stop, 1)[0]
+    return text.rstrip(".。")
+
+
+def _language_option() -> Option:
+    return Option(["--lang"], type=click.Choice(i18n.LANGUAGES), expose_value=False, help=N_("Language of messages."))
+
+
+def command(name: str, *, help: str, examples: Sequence[str] = ()) -> Callable[[Callable[..., Any]], click.Command]:  # noqa: A002
+    """A click command of ours; `help` is English, marked with N_."""
+    return click.command(name, cls=Command, help=help, examples=examples)
+
+
+def option(*names: str, help: str, **kwargs: Any) -> Callable[[Any], Any]:  # noqa: A002
+    """A click option of ours; `help` is English, marked with N_."""
+    return click.option(*names, cls=Option, help=help, **kwargs)
+
+
+def json_option(function: Any) -> Any:
+    """`--json`: one JSON object on standard output and nothing else there."""
+    return option("--json", "as_json", is_flag=True, help=N_("Print one JSON object instead of text."))(function)
+
+
+def task_argument(function: Any) -> Any:
+    """TASK: a name or a path; the current task when left out. Arrives as a TaskFolder named `folder`."""
+
+    def resolve(ctx: click.Context, param: click.Parameter, value: str | None) -> TaskFolder:
+        from nlp_skills.workspace import locate
+
+        return locate.task(value)
+
+    return click.argument("folder", metavar="[TASK]", required=False, callback=resolve)(function)
+
+
+def version_option(function: Any) -> Any:
+    """`--version`: a version other than the task's current one."""
+    return option("--version", "version_name", metavar="V", help=N_("A version other than the current one."))(function)
+
+
+def say(text: str = "") -> None:
+    """One line for a person, on standard output."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """One line beside the result (progress, hints), on standard error."""
+    click.echo(text, err=True)
+
+
+def emit(content: Any) -> None:
+    """The one JSON object of `--json`."""
+    click.echo(json.dumps(content, ensure_ascii=False, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "dump"):
+        return value.dump()
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return str(value)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """A boxed table, aligned by display width so that Chinese lines up; never folded to a narrow pipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SQUARE, show_edge=True)
+    for index, title in enumerate(columns):
+        drawn.add_column(Text(title), justify="right" if index in right else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    console = Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False)
+    if not sys.stdout.isatty():
+        console.width = max(console.measure(drawn).maximum, 20)
+    console.print(drawn)
+
+
+def show_problem(problem: Problem) -> None:
+    """A problem for a person, on standard error."""
+    for entry in [problem, *problem.also]:
+        head = f"{entry.where}: {entry.message}" if entry.where else entry.message
+        note(f"{click.style(_('error:'), fg='red', bold=True)} {_relative(head)}")
+        if entry.cause:
+            note(f"  {_('cause:')} {entry.cause}")
+        if entry.mend:
+            note(f"  {_('mend:')} {entry.mend}")
+
+
+def _relative(text: str) -> str:
+    """Paths under the working directory are shown from there, as editors link them."""
+    return text.replace(f"{Path.cwd()}/", "")
+
+
+def run(group: click.Group, arguments: list[str]) -> int:
+    """Run the command line and return the exit code; only our own bugs show a traceback."""
+    i18n.set_language(_requested_language(arguments))
+    wants_json = "--json" in arguments
+    try:
+        code = group.main(arguments, prog_name="nlp-skills", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Abort:
+        note(_("stopped"))
+        return 130
+    except click.ClickException as error:
+        return _usage(error, wants_json)
+    except Problem as problem:
+        if wants_json:
+            emit({"ok": False, "error": problem.as_dict(), "exit_code": problem.exit_code})
+        else:
+            show_problem(problem)
+        return problem.exit_code
+    except KeyboardInterrupt:
+        note(_("stopped"))
+        return 130
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return 0
+
+
+def _usage(error: click.ClickException, wants_json: bool) -> int:
+    message = error.format_message()
+    if wants_json:
+        emit({"ok": False, "error": {"message": message}, "exit_code": 2})
+        return 2
+    context = getattr(error, "ctx", None)
+    note(f"{click.style(_('error:'), fg='red', bold=True)} {message}")
+    if context is not None:
+        note(f"  {_('mend:')} {context.command_path} --help")
+    return 2
+
+
+def _requested_language(arguments: Sequence[str]) -> str | None:
+    """`--lang X` anywhere on the line, known before the first message is made."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--lang="):
+            return argument.partition("=")[2]
+        if argument == "--lang" and index + 1 < len(arguments):
+            return arguments[index + 1]
+    return None

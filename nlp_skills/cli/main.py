@@ -1,0 +1,53 @@
+"""`nlp-skills`: the table of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from nlp_skills import __version__
+from nlp_skills.cli import frame
+from nlp_skills.i18n import N_
+
+_ROOM = "nlp_skills.cli"
+COMMANDS = {
+    "demo": f"{_ROOM}.demo:demo",
+    "setup": f"{_ROOM}.machine:setup",
+    "doctor": f"{_ROOM}.machine:doctor",
+    "new-task": f"{_ROOM}.tasks:new_task",
+    "tasks": f"{_ROOM}.tasks:tasks",
+    "use": f"{_ROOM}.tasks:use",
+    "data-source": f"{_ROOM}.data:data_source",
+    "generate": f"{_ROOM}.scaffold:generate",
+    "regenerate": f"{_ROOM}.data:regenerate",
+    "validate": f"{_ROOM}.data:validate",
+    "convert": f"{_ROOM}.data:convert",
+    "preflight": f"{_ROOM}.training:preflight",
+    "train": f"{_ROOM}.training:train",
+    "evaluate": f"{_ROOM}.evaluation:evaluate",
+    "report": f"{_ROOM}.evaluation:report",
+    "new-version": f"{_ROOM}.versions:new_version",
+    "history": f"{_ROOM}.versions:history",
+    "compare": f"{_ROOM}.versions:compare",
+    "lineage": f"{_ROOM}.versions:lineage",
+}
+
+
+@click.group(
+    cls=frame.LazyGroup,
+    lazy=COMMANDS,
+    help=N_("From a vague wish to a fine-tuned, measured and versioned language model."),
+)
+@click.version_option(__version__, prog_name="nlp-skills")
+def cli() -> None:
+    """The root group; its text is in `help`, where it can be translated."""
+
+
+def main() -> None:
+    """Entry point of the `nlp-skills` program."""
+    sys.exit(frame.run(cli, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

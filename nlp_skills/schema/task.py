@@ -1,0 +1,175 @@
+"""task.yaml: what the model is for, what counts as success, where it runs and how versions are kept."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from nlp_skills.schema.document import Document, Model
+from nlp_skills.schema.training import Training
+
+Status = Literal["created", "configuring", "training", "evaluating", "deployed", "archived"]
+TaskType = Literal["classification", "extraction", "generation"]
+
+NAME = re.compile(r"[^\W_][\w.-]*\Z")
+PLACEHOLDER = re.compile(r"\{([^\W\d]\w*)\}")
+
+
+class OutputField(Model):
+    """One property of the answer, a JSON Schema fragment: keys we do not use are kept for jsonschema."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["string", "number", "integer", "boolean", "array", "object"] = "string"
+    enum: list[Any] | None = None
+
+    @field_validator("enum")
+    @classmethod
+    def _distinct(cls, values: list[Any] | None) -> list[Any] | None:
+        if values is not None and len({repr(value) for value in values}) != len(values):
+            raise ValueError("a label stands twice")
+        if values is not None and not values:
+            raise ValueError("the list of labels is empty")
+        return values
+
+
+class OutputFormat(Model):
+    """`json`: the answer is one JSON object with these properties. `text`: the single property's bare value."""
+
+    type: Literal["json", "text"] = "json"
+    schema_: dict[str, OutputField] = Field(alias="schema", min_length=1)
+
+    @model_validator(mode="after")
+    def _one_bare_value(self) -> OutputFormat:
+        if self.type == "text" and len(self.schema_) != 1:
+            raise ValueError("output_format.type text takes exactly one property in schema")
+        return self
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema an answer (as an object) must meet; every property is required."""
+        properties = {name: field.model_dump(exclude_none=True) for name, field in self.schema_.items()}
+        return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+class SuccessCriteria(Model):
+    """When a version is good enough. `threshold` is a fraction; `baseline` a number or a name ending in one."""
+
+    primary_metric: str = "macro_f1"
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    baseline: float | str | None = None
+
+
+class Execution(Model):
+    """Where a step runs."""
+
+    type: Literal["local", "remote_ssh", "cloud"] = "local"
+    host: str | None = None
+    cuda_devices: str | None = None
+
+
+class Retention(Model):
+    """Which versions are kept; `retention: 3` is read as `keep_recent: 3`."""
+
+    keep_recent: Annotated[int, Field(ge=1)] = 3
+    keep_deployed: bool = True
+    keep_best: bool = True
+    cleanup_exp_after: Annotated[str, Field(pattern=r"^\d+[dhw]$")] = "7d"
+
+
+class Versioning(Model):
+    """How versions are named and where they go."""
+
+    strategy: Literal["semantic", "date", "hybrid"] = "semantic"
+    naming: str = "{task}-v{n}"
+    retention: Retention = Field(default_factory=Retention)
+    deploy_target: Literal["huggingface", "ollama", "api", "local"] = "local"
+
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"keep_recent": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Transition(Model):
+    """One move of the life cycle."""
+
+    time: dt.datetime
+    from_: Status = Field(alias="from")
+    to: Status
+    version: str | None = None
+    reason: str
+
+
+class Task(Document):
+    """task.yaml."""
+
+    task_name: str
+    version: str = "v1"
+    status: Status = "created"
+    task_type: TaskType
+    domain: str | None = None
+    language: str | None = None
+    goal: str | None = None
+    input_template: str
+    output_format: OutputFormat
+    training: Training | None = None
+    success_criteria: SuccessCriteria = Field(default_factory=SuccessCriteria)
+    execution: Execution = Field(default_factory=Execution)
+    versioning: Versioning = Field(default_factory=Versioning)
+    created: dt.datetime | None = None
+    updated: dt.datetime | None = None
+    history: list[Transition] = Field(default_factory=list)
+
+    @field_validator("task_name")
+    @classmethod
+    def _safe_name(cls, name: str) -> str:
+        if not NAME.match(name) or ".." in name:
+            raise ValueError("a task name is letters, digits, '-', '_' and '.', starting with a letter or digit")
+        return name
+
+    @field_validator("input_template")
+    @classmethod
+    def _has_a_field(cls, template: str) -> str:
+        if not PLACEHOLDER.search(template):
+            raise ValueError("input_template names no field; write the row's field in braces, such as {text}")
+        return template
+
+    @model_validator(mode="after")
+    def _labels(self) -> Task:
+        if self.task_type != "classification":
+            return self
+        if self.label_field is None:
+            raise ValueError("a classification task needs a property with an enum in output_format.schema")
+        wrong = [label for label in self.labels if not isinstance(label, str)]
+        if wrong:
+            raise ValueError(f"labels are text; write {wrong[0]!r} in quotes")
+        if len(self.labels) < 2:
+            raise ValueError("a classification task needs at least two labels")
+        clash = set(self.input_fields) & set(self.output_format.schema_)
+        if clash:
+            raise ValueError(f"{min(clash)} is both an input field and an output property")
+        return self
+
+    @property
+    def input_fields(self) -> list[str]:
+        """The fields `input_template` takes from a row, in order of first use."""
+        return list(dict.fromkeys(PLACEHOLDER.findall(self.input_template)))
+
+    @property
+    def output_fields(self) -> list[str]:
+        """The properties of an answer."""
+        return list(self.output_format.schema_)
+
+    @property
+    def label_field(self) -> str | None:
+        """The property that holds the class: the first one with an enum."""
+        return next((name for name, field in self.output_format.schema_.items() if field.enum), None)
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes, in the order of the schema; empty when there are none."""
+        name = self.label_field
+        return list(self.output_format.schema_[name].enum or []) if name else []

@@ -1,0 +1,53 @@
+"""created → configuring → training → evaluating → deployed, back to configuring, and archived."""
+
+from __future__ import annotations
+
+from nlp_skills import files
+from nlp_skills.errors import Invalid
+from nlp_skills.i18n import _
+from nlp_skills.schema import yaml
+from nlp_skills.schema.task import Status
+from nlp_skills.workspace.folder import TaskFolder
+
+LEGAL: dict[Status, frozenset[Status]] = {
+    "created": frozenset({"configuring", "archived"}),
+    "configuring": frozenset({"training", "archived"}),
+    "training": frozenset({"evaluating", "configuring", "archived"}),
+    "evaluating": frozenset({"deployed", "configuring", "archived"}),
+    "deployed": frozenset({"configuring", "archived"}),
+    "archived": frozenset({"configuring"}),
+}
+
+
+def move(folder: TaskFolder, to: Status, reason: str) -> None:
+    """Move the task's state, with time and reason; staying where it is only touches `updated`.
+
+    A step that starts over (training again after an evaluation) passes through configuring by itself.
+
+    Raises:
+        Invalid: the move is not legal, such as training an archived task.
+    """
+    task = folder.task()
+    time = files.now().isoformat()
+    changes: dict[tuple[str | int, ...], object] = {("updated",): time}
+    state, index = task.status, len(task.history)
+    for following in _way(state, to):
+        entry = {"time": time, "from": state, "to": following, "version": task.version, "reason": reason}
+        changes[("history", index)] = entry
+        state, index = following, index + 1
+    changes[("status",)] = to
+    yaml.change(folder.task_path, changes)
+
+
+def _way(state: Status, to: Status) -> list[Status]:
+    if state == to:
+        return []
+    if to in LEGAL[state]:
+        return [to]
+    if state != "archived" and "configuring" in LEGAL[state] and to in LEGAL["configuring"]:
+        return ["configuring", to]
+    raise Invalid(
+        _("the task is {state} and cannot become {to}", state=state, to=to),
+        cause=_("from {state} it may become: {allowed}", state=state, allowed=", ".join(sorted(LEGAL[state]))),
+        mend=_("bring it to one of these first"),
+    )
