@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from nlp_skills import files
 from nlp_skills.schema import yaml
 from nlp_skills.schema.version import Lineage
@@ -37,6 +39,6 @@ def record(version: VersionFolder, **sections: Any) -> Lineage:
 
 
 def _plain(section: Any) -> Any:
-    return (
-        section.model_dump(mode="json", by_alias=True, exclude_none=True) if hasattr(section, "model_dump") else section
-    )
+    if isinstance(section, BaseModel):
+        return section.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return section
