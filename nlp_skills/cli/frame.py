@@ -106,20 +106,61 @@ def json_option(function: Any) -> Any:
     return option("--json", "as_json", is_flag=True, help=N_("Print one JSON object instead of text."))(function)
 
 
+def resolve_task(ctx: click.Context, param: click.Parameter, value: str | None) -> TaskFolder:
+    """A click callback: a task's name or path, or nothing for the current one, as its folder."""
+    from nlp_skills.workspace import locate
+
+    return locate.task(value)
+
+
 def task_argument(function: Any) -> Any:
     """TASK: a name or a path; the current task when left out. Arrives as a TaskFolder named `folder`."""
+    return click.argument("folder", metavar="[TASK]", required=False, callback=resolve_task)(function)
 
-    def resolve(ctx: click.Context, param: click.Parameter, value: str | None) -> TaskFolder:
-        from nlp_skills.workspace import locate
 
-        return locate.task(value)
+def task_and_versions(names: Sequence[str], *, most: int) -> tuple[TaskFolder, list[str]]:
+    """`[TASK] V…` told apart: up to `most` names at the end are versions, one before them the task."""
+    from nlp_skills.workspace import locate, naming
 
-    return click.argument("folder", metavar="[TASK]", required=False, callback=resolve)(function)
+    versions = [name for name in names if naming.is_version(name)]
+    others = [name for name in names if not naming.is_version(name)]
+    if len(versions) > most or len(others) > 1:
+        raise click.UsageError(_("too many names: {names}", names=" ".join(names)))
+    return locate.task(others[0] if others else None), versions
 
 
 def version_option(function: Any) -> Any:
     """`--version`: a version other than the task's current one."""
     return option("--version", "version_name", metavar="V", help=N_("A version other than the current one."))(function)
+
+
+def settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`--set key=value` options as data; the value is read as YAML, so 1e-4 is a number."""
+    from nlp_skills.schema import yaml
+
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise click.UsageError(_("{pair} is not KEY=VALUE", pair=pair))
+        found[key.strip()] = yaml.loads(value, Path("--set")).data
+    return found
+
+
+def percent(value: float | None) -> str:
+    """A fraction as people read it: 81.5%."""
+    return "-" if value is None else f"{value * 100:.1f}%"
+
+
+def metric_label(name: str) -> str:
+    """A metric's name in a table: `macro_f1` → Macro-F1."""
+    return "-".join(word.upper() if word in ("mcc", "auc") else word.capitalize() for word in name.split("_"))
+
+
+def shown(path: Path) -> str:
+    """A path from the working directory where that is shorter."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
 
 
 def say(text: str = "") -> None:

@@ -107,6 +107,11 @@ class LineageData(Model):
     class_distribution: dict[str, int] = Field(default_factory=dict)
     hashes: dict[str, str] = Field(default_factory=dict)
 
+    def counts(self) -> dict[str, int]:
+        """The rows of each split that is known: train_count, valid_count, test_count."""
+        found = {f"{split}_count": getattr(self, f"{split}_count") for split in SPLITS}
+        return {name: count for name, count in found.items() if count is not None}
+
 
 class LineageConfig(Model):
     """The `config:` section; the flat `lora_r` is read and written as `lora: {r: …}`. Later keys are kept."""

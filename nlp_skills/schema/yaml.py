@@ -165,13 +165,18 @@ def change(path: Path, changes: Mapping[tuple[Key, ...], Any]) -> None:
 
     Only what differs is touched, and the file is replaced atomically.
     """
+    files.write_text(path, changed(path, changes))
+
+
+def changed(path: Path, changes: Mapping[tuple[Key, ...], Any]) -> str:
+    """The text of a YAML file with some values set, as `change` would write it."""
     engine = _round_trip()
     document = engine.load(path.read_bytes().decode("utf-8-sig")) or {}
     for at, value in changes.items():
         _set(document, at, value)
     stream = io.StringIO()
     engine.dump(document, stream)
-    files.write_text(path, stream.getvalue())
+    return stream.getvalue()
 
 
 def _set(document: Any, at: tuple[Key, ...], value: Any) -> None:

@@ -8,16 +8,29 @@ from pydantic import BaseModel
 
 from nlp_skills import files
 from nlp_skills.schema import yaml
-from nlp_skills.schema.version import Lineage
+from nlp_skills.schema.training import Config
+from nlp_skills.schema.version import (
+    DataSnapshot,
+    Lineage,
+    LineageConfig,
+    LineageData,
+    LineageModel,
+    LineageResults,
+    ModelInfo,
+    Results,
+)
 from nlp_skills.workspace.folder import VersionFolder
 
 
 def ensure(version: VersionFolder, *, parent: str | None = None, changes: list[str] | None = None) -> Lineage:
     """The version's lineage, made if it is not there yet."""
-    lineage = version.lineage()
-    if lineage is None:
-        lineage = Lineage(version=version.name, created=files.now(), parent=parent, changes=changes or [])
-        lineage.save(version.lineage_path)
+    return version.lineage() or start(version, name=version.name, parent=parent, changes=changes or [])
+
+
+def start(version: VersionFolder, *, name: str, parent: str | None, changes: list[str]) -> Lineage:
+    """Write the first lineage of a version, called `name` whatever its folder is called meanwhile."""
+    lineage = Lineage(version=name, created=files.now(), parent=parent, changes=changes)
+    lineage.save(version.lineage_path)
     return lineage
 
 
@@ -36,6 +49,50 @@ def record(version: VersionFolder, **sections: Any) -> Lineage:
     lineage = Lineage.check(merged, version.lineage_path, {})
     yaml.change(version.lineage_path, {(name,): section for name, section in plain.items()})
     return lineage
+
+
+def complete(version: VersionFolder) -> list[str]:
+    """Record what the version's own files say and its lineage does not; returns the sections that were behind.
+
+    The steps write their sections themselves; this mends a lineage that a kill or a hand edit left behind.
+    """
+    truth = {
+        "data": data_section(snapshot) if (snapshot := version.snapshot()) else None,
+        "config": config_section(version.config()) if version.config_path.exists() else None,
+        "model": model_section(info) if (info := version.model_info()) else None,
+        "results": results_section(results) if (results := version.results()) else None,
+    }
+    written = ensure(version).dump()
+    behind = {name: part for name, part in truth.items() if part and _plain(part) != written.get(name)}
+    if behind:
+        record(version, **behind)
+    return list(behind)
+
+
+def data_section(snapshot: DataSnapshot) -> LineageData:
+    """The `data:` section; the class distribution is the training split's, as the counts are per split."""
+    rows = {f"{name}_count": split.rows for name, split in snapshot.splits.items()}
+    return LineageData(
+        source_hash=snapshot.source_hash,
+        **rows,
+        class_distribution=snapshot.splits["train"].class_distribution,
+        hashes={name: split.sha256 for name, split in snapshot.splits.items()},
+    )
+
+
+def config_section(config: Config) -> LineageConfig:
+    """The `config:` section: the whole configuration."""
+    return LineageConfig.model_validate(config.dump())
+
+
+def model_section(info: ModelInfo) -> LineageModel:
+    """The `model:` section: paths relative to the task folder."""
+    return LineageModel(adapter_path=info.adapter_path, merged_path=info.merged_path)
+
+
+def results_section(results: Results) -> LineageResults:
+    """The `results:` section: every metric by name, and the classes."""
+    return LineageResults.model_validate({**results.metrics, "per_class": results.per_class})
 
 
 def _plain(section: Any) -> Any:
