@@ -17,6 +17,8 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
+pytest_plugins = ["fixtures_models"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
