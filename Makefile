@@ -1,0 +1,54 @@
+# The two commands of the README, and the few a contributor needs. `make` alone lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+DEMO_DIR ?= demo-workspace
+LOCALE := nlp_skills/locale
+
+# uv from PATH where it works, else one of our own in .uv/ (see that rule).
+UV = $(shell uv --version >/dev/null 2>&1 && command -v uv || echo "$(CURDIR)/.uv/bin/uv")
+RUN = "$(UV)" run --frozen --no-sync
+
+.PHONY: help demo test lint messages schemas bench clean uv
+.DEFAULT_GOAL := help
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: uv ## Fine-tune a real model on real reviews, twice, and compare the two
+	"$(UV)" sync --frozen --no-dev --inexact --extra demo
+	$(RUN) nlp-skills demo --dir $(DEMO_DIR)
+
+test: uv ## Install everything, then lint and run every test
+	"$(UV)" sync --frozen --all-extras
+	$(MAKE) lint
+	$(RUN) pytest
+
+lint: uv ## ruff, its formatter and mypy
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+
+messages: uv ## Collect the messages, update the Chinese catalogue and compile it
+	$(RUN) pybabel -q extract -F babel.cfg --no-default-keywords -k _ -k N_ --no-location --sort-output \
+		--project nlp-skills -o $(LOCALE)/nlp_skills.pot nlp_skills
+	$(RUN) pybabel -q update -D nlp_skills -i $(LOCALE)/nlp_skills.pot -d $(LOCALE) -l zh_TW --init-missing \
+		--no-fuzzy-matching --ignore-obsolete
+	$(RUN) pybabel -q compile -D nlp_skills -d $(LOCALE) --statistics
+
+schemas: uv ## Write schemas/*.schema.json from the documents' models
+	$(RUN) python -m nlp_skills.schema.export schemas
+
+bench: uv ## Run every benchmark; each prints a table and one line of JSON
+	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python "$$file" || exit 1; done
+
+clean: ## Remove what the targets above made (the demo's workspace and the environments too)
+	rm -rf .venv .uv $(DEMO_DIR) build dist .pytest_cache .mypy_cache .ruff_cache
+	find nlp_skills tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+uv: # uv, fetched through pip when PATH has none: into a virtual environment, or beside it where venv is not installed
+	@if ! "$(UV)" --version >/dev/null 2>&1; then \
+		echo "uv is not on PATH: fetching it into .uv/"; \
+		{ $(PYTHON) -m venv .uv >/dev/null 2>&1 && .uv/bin/python -m pip install -q uv; } \
+		|| { rm -rf .uv && $(PYTHON) -m pip install -q --target .uv uv; } \
+		|| { echo "needs pip or venv: install python3-venv, or uv itself" >&2; exit 3; }; \
+	fi
