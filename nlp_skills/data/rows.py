@@ -4,22 +4,26 @@ Standard library only, Python 3.9, no import of ours: the hook that Claude Code 
 with the system's interpreter. Lines end at `\n` and nowhere else, so line numbers are an editor's.
 """
 
-# ruff: noqa: PTH  (pathlib, like tempfile, costs the hook more to import than all of its work)
+# Imports are what the hook spends its time on: no pathlib, no tempfile, typing for the checker only.
+# ruff: noqa: PTH118, PTH103
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import IO, Any, NoReturn
+
+    Fault = tuple[str, str]  # code and detail
+    Report = dict[str, Any]
 
 BLOCK_BYTES = 1 << 20
 ORJSON_FROM_BYTES = 2 << 20
 MAX_LINE_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
-
-Fault = tuple[str, str]  # code and detail
-Report = dict[str, Any]
 
 
 class _NotANumber(ValueError):
@@ -52,7 +56,7 @@ def parse(line: bytes) -> Any:
 
 
 def _parser(size: int) -> Callable[[bytes], Any]:
-    """The parser: orjson where it is installed and the file is large enough to earn back its import; as strict as `parse`."""
+    """The parser: orjson, as strict as ours, where it is installed and the file is large enough to earn its import."""
     if size < ORJSON_FROM_BYTES:
         return parse
     try:
