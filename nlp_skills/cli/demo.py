@@ -40,9 +40,8 @@ def demo(folder: Path, base_model: str) -> None:
     from nlp_skills.demo import story
 
     extras.need("demo", "torch", "transformers", "trl", "peft", "sqlalchemy", "sklearn", "gguf", "pip")
-    seconds = story.play(
-        folder, base_model, lambda words: frame.run(cli, [*words, "--lang", i18n.language()]), frame.say
-    )
+    language = ["--lang", i18n.language()]
+    seconds = story.play(folder, base_model, lambda words: frame.run(cli, [*words, *language]), frame.say)
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     frame.say()
     frame.say(_("took {minutes:.1f} min, peak memory {peak:.1f} GB", minutes=seconds / 60, peak=peak / 1024**2))

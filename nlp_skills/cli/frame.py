@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gettext
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -222,9 +224,40 @@ def _relative(text: str) -> str:
     return text.replace(f"{Path.cwd()}/", "")
 
 
+# Click's own words; it looks them up in the default gettext domain, which is ours while Chinese is spoken.
+CLICK_WORDS = (
+    N_("Usage:"),
+    N_("Options"),
+    N_("Commands"),
+    N_("Show this message and exit."),
+    N_("Show the version and exit."),
+    N_("default: {default}"),
+    N_("Missing command."),
+    N_("Missing argument"),
+    N_("Missing option"),
+    N_("Missing parameter"),
+    N_("No such command {name!r}."),
+    N_("No such option {name!r}."),
+    N_("Invalid value for {param_hint}: {message}"),
+    N_("Invalid value: {message}"),
+    N_("{value!r} is not a valid {number_type}."),
+    N_("Option {name!r} does not take a value."),
+)
+
+
+def _translate_click() -> None:
+    if i18n.language() == "en":
+        gettext.textdomain("messages")
+        return
+    gettext.bindtextdomain("nlp_skills", i18n.LOCALE_DIR)
+    gettext.textdomain("nlp_skills")
+    os.environ["LANGUAGE"] = i18n.language().replace("-", "_")
+
+
 def run(group: click.Group, arguments: list[str]) -> int:
     """Run the command line and return the exit code; only our own bugs show a traceback."""
     i18n.set_language(_requested_language(arguments))
+    _translate_click()
     wants_json = "--json" in arguments
     try:
         code = group.main(arguments, prog_name="nlp-skills", standalone_mode=False)

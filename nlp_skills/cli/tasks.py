@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def new_task(name: str, labels: str | None, settings: tuple[str, ...], as_json: 
     given = {key: value for key, value in known.items() if value is not None}
     wish = create.Wish(
         name=name,
-        labels=[label.strip() for label in (labels or "").split(",") if label.strip()],
+        labels=[label.strip() for label in re.split("[,,、]", labels or "") if label.strip()],
         training=frame.settings(settings),
         **given,
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nlp_skills.i18n import _
 from nlp_skills.schema.document import Document, Model
 
 SOURCE_NAME = re.compile(r"[^\W_][\w.-]*\Z")
@@ -23,7 +24,7 @@ class _Source(Model):
     @classmethod
     def _safe_name(cls, name: str | None) -> str | None:
         if name is not None and (not SOURCE_NAME.match(name) or ".." in name):
-            raise ValueError("a source name is letters, digits, '-', '_' and '.', starting with a letter or digit")
+            raise ValueError(_("a source name is letters, digits, '-', '_' and '.', starting with a letter or digit"))
         return name
 
 
@@ -54,7 +55,7 @@ class Database(_Source):
     @model_validator(mode="after")
     def _one_form(self) -> Database:
         if (self.connection is None) == (self.driver is None):
-            raise ValueError("give either connection: URL, or driver: with host, database and so on")
+            raise ValueError(_("give either connection: URL, or driver: with host, database and so on"))
         return self
 
 
@@ -100,7 +101,8 @@ class Split(Model):
     @model_validator(mode="after")
     def _whole(self) -> Split:
         if abs(self.train + self.valid + self.test - 1) > 1e-6:
-            raise ValueError(f"train, valid and test add up to {self.train + self.valid + self.test:g}, not 1")
+            total = self.train + self.valid + self.test
+            raise ValueError(_("train, valid and test add up to {total:g}, not 1", total=total))
         return self
 
 
@@ -144,7 +146,7 @@ class DataSource(Document):
         taken = [source.name for source in self.sources if source.name]
         twice = {name for name in taken if taken.count(name) > 1}
         if twice:
-            raise ValueError(f"two sources are called {min(twice)}")
+            raise ValueError(_("two sources are called {name}", name=min(twice)))
         for source in self.sources:
             if source.name is None:
                 base, number = source.type, 1

@@ -89,7 +89,32 @@ def _cause(entry: Any) -> str:
         return _("{given} is not one of {allowed}", given=given, allowed=context["expected"])
     if entry["type"] == "value_error":
         return str(context.get("error", entry["msg"]))
-    return _("{reason}; the file has {given}", reason=entry["msg"], given=given)
+    wanted = _wanted(entry["type"], context) or entry["msg"]
+    return _("{wanted}; the file has {given}", wanted=wanted, given=given)
+
+
+def _wanted(kind: str, context: dict[str, Any]) -> str | None:
+    """What pydantic's error types ask for, in words that can be translated."""
+    bounds = {
+        "greater_than": "> {gt}",
+        "greater_than_equal": ">= {ge}",
+        "less_than": "< {lt}",
+        "less_than_equal": "<= {le}",
+    }
+    if kind in bounds:
+        return _("it must be {bound}", bound=bounds[kind].format(**context))
+    wanted = {
+        "int": _("a whole number is wanted"),
+        "float": _("a number is wanted"),
+        "string": _("text is wanted"),
+        "bool": _("true or false is wanted"),
+        "list": _("a list is wanted"),
+        "dict": _("a mapping is wanted"),
+        "model": _("a mapping is wanted"),
+        "datetime": _("a date and time is wanted, such as 2026-01-06T10:30:00+08:00"),
+        "date": _("a date is wanted, such as 2026-01-06"),
+    }
+    return wanted.get(kind.split("_")[0])
 
 
 def short(value: Any, limit: int = 60) -> str:

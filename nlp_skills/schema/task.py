@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from nlp_skills.i18n import _
 from nlp_skills.schema.document import Document, Model
 from nlp_skills.schema.training import Training
 
@@ -30,9 +31,9 @@ class OutputField(Model):
     @classmethod
     def _distinct(cls, values: list[Any] | None) -> list[Any] | None:
         if values is not None and len({repr(value) for value in values}) != len(values):
-            raise ValueError("a label stands twice")
+            raise ValueError(_("a label stands twice"))
         if values is not None and not values:
-            raise ValueError("the list of labels is empty")
+            raise ValueError(_("the list of labels is empty"))
         return values
 
 
@@ -45,7 +46,7 @@ class OutputFormat(Model):
     @model_validator(mode="after")
     def _one_bare_value(self) -> OutputFormat:
         if self.type == "text" and len(self.schema_) != 1:
-            raise ValueError("output_format.type text takes exactly one property in schema")
+            raise ValueError(_("output_format.type text takes exactly one property in schema"))
         return self
 
     def json_schema(self) -> dict[str, Any]:
@@ -127,14 +128,14 @@ class Task(Document):
     @classmethod
     def _safe_name(cls, name: str) -> str:
         if not NAME.match(name) or ".." in name:
-            raise ValueError("a task name is letters, digits, '-', '_' and '.', starting with a letter or digit")
+            raise ValueError(_("a task name is letters, digits, '-', '_' and '.', starting with a letter or digit"))
         return name
 
     @field_validator("input_template")
     @classmethod
     def _has_a_field(cls, template: str) -> str:
         if not PLACEHOLDER.search(template):
-            raise ValueError("input_template names no field; write the row's field in braces, such as {text}")
+            raise ValueError(_("input_template names no field; write the row's field in braces, such as {text}"))
         return template
 
     @model_validator(mode="after")
@@ -142,15 +143,15 @@ class Task(Document):
         if self.task_type != "classification":
             return self
         if self.label_field is None:
-            raise ValueError("a classification task needs a property with an enum in output_format.schema")
+            raise ValueError(_("a classification task needs a property with an enum in output_format.schema"))
         wrong = [label for label in self.labels if not isinstance(label, str)]
         if wrong:
-            raise ValueError(f"labels are text; write {wrong[0]!r} in quotes")
+            raise ValueError(_("labels are text; write {label} in quotes", label=repr(wrong[0])))
         if len(self.labels) < 2:
-            raise ValueError("a classification task needs at least two labels")
+            raise ValueError(_("a classification task needs at least two labels"))
         clash = set(self.input_fields) & set(self.output_format.schema_)
         if clash:
-            raise ValueError(f"{min(clash)} is both an input field and an output property")
+            raise ValueError(_("{name} is both an input field and an output property", name=min(clash)))
         return self
 
     @property

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nlp_skills.i18n import _
 from nlp_skills.schema.document import Document, Model
 
 Method = Literal["sft", "dpo", "orpo", "kto"]
@@ -43,7 +44,7 @@ class Training(Model):
     @model_validator(mode="after")
     def _lora_settings(self) -> Training:
         if self.adapter == "full" and self.lora is not None:
-            raise ValueError("adapter: full trains every weight; remove lora:, or set adapter: lora")
+            raise ValueError(_("adapter: full trains every weight; remove lora:, or set adapter: lora"))
         if self.adapter == "lora" and self.lora is None:
             self.__dict__["lora"] = Lora()
         return self

@@ -43,6 +43,13 @@ _CORE: list[tuple[re.Pattern[str], Callable[[str], Any]]] = [
 ]
 
 
+# What the C parser resolves by itself; every other tag was written by somebody.
+_TAGS = {"!"} | {
+    f"tag:yaml.org,2002:{name}"
+    for name in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp", "merge", "value")
+}
+
+
 def _scalar(node: yaml.ScalarNode) -> Any:
     if node.style in ("'", '"', "|", ">") or node.tag == "!":
         return node.value
@@ -62,7 +69,7 @@ class _Builder:
 
     def build(self, node: yaml.Node, at: tuple[Key, ...]) -> Any:
         self.lines.setdefault(at, node.start_mark.line + 1)
-        if node.tag.startswith("!") and node.tag != "!":
+        if node.tag not in _TAGS:
             raise self.refuse(node, _("YAML tags such as {tag} are not read", tag=node.tag), _("remove the tag"))
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)

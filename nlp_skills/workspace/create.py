@@ -85,7 +85,7 @@ def _task_text(wish: Wish) -> str:
     parts = [
         (None, {"task_name": wish.name, "version": "v1", "status": "created"}),
         (_("What the model is for."), {"task_type": wish.task_type, **_present(about)}),
-        (_("What it is asked: {{field}} is filled from each row."), {"input_template": _template(wish)}),
+        (_("What it is asked: {field} is filled from each row."), {"input_template": _template(wish)}),
         (_("What it answers. json: one object; text: the bare value."), {"output_format": _output_format(wish)}),
         (_("How it is trained; versions/vN/config.yaml starts as a copy of this."), {"training": _training(wish)}),
         (_("When a version is good enough (fractions, 0 to 1)."), {"success_criteria": _criteria(wish)}),
