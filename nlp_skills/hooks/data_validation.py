@@ -1,0 +1,229 @@
+"""data-validation: what became of the data and the documents that were just changed, by whomever.
+
+A Write or Edit names its file; after a regenerating command, at Stop and at SessionStart every task
+of the project is swept for files whose fingerprint moved. Nothing wrong and nothing changed is silence.
+"""
+
+from __future__ import annotations
+
+import os
+
+from nlp_skills.hooks import ground, words
+
+TYPE_CHECKING = False  # importing typing costs a tenth of the start
+if TYPE_CHECKING:
+    from typing import Any
+
+LIMIT_MB = 50
+_SPLITS = ("data/train.jsonl", "data/valid.jsonl", "data/test.jsonl")
+_DOCUMENTS = ("task.yaml", "data_source.yaml")
+_FAULTS = 4
+_LABELS = 8
+
+
+def main(_arguments: list[str]) -> None:
+    """Read the event, check what it is about, say what there is to say."""
+    said = ground.event()
+    if said.get("stop_hook_active") or ground.mapping(said.get("tool_response")).get("backgroundTaskId"):
+        return  # Stop speaks once a turn; a command that was only launched has changed nothing yet
+    written = ground.mapping(said.get("tool_input")).get("file_path")
+    if isinstance(written, str):
+        task = ground.task_above(os.path.dirname(written))
+        lang, lines = _written(task, written) if task else ("en", [])
+    else:
+        lang, lines = _sweep(said)
+    ground.speak(said, lang, lines)
+
+
+def _written(task: str, path: str) -> tuple[str, list[str]]:
+    checked = Check(task)
+    key = os.path.relpath(path, task).replace(os.sep, "/")
+    if key in _DOCUMENTS:
+        return checked.lang, checked.document(key, nag=True)
+    if key.startswith("data/") and key.endswith(".jsonl"):
+        return checked.lang, checked.file(key, new=True)
+    return checked.lang, []
+
+
+def _sweep(said: dict[str, Any]) -> tuple[str, list[str]]:
+    """Every task's splits and documents that moved. At SessionStart a file never seen is only taken note of."""
+    new = said.get("hook_event_name") != "SessionStart"
+    lang, lines = "en", []
+    for task in ground.tasks(said):
+        checked = Check(task)
+        lang = checked.lang
+        for key in _DOCUMENTS:
+            if checked.document_moved(key):
+                lines += checked.document(key, nag=False)
+        for key in _SPLITS:
+            if checked.moved(key):
+                lines += checked.file(key, new=new)
+    return lang, lines
+
+
+class Check:
+    """One task's files against its digest and against what was seen of them before."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.state = ground.state(task)
+        self.digest = ground.digest(task)
+        self.lang = words.language(self.digest.get("lang"))
+        self._seen_path = os.path.join(self.state, "noticed.json")
+
+    def say(self, key: str, **values: object) -> str:
+        return words.phrase(self.lang, key, **values)
+
+    def shown(self, key: str) -> str:
+        return words.clean(f"{os.path.basename(self.task)}/{key}")
+
+    def moved(self, key: str) -> bool:
+        """Whether a split differs from when it was last checked, or last found too large to check."""
+        from nlp_skills.data import rows  # here, not above: most events end before it is needed
+
+        now = ground.fingerprint(os.path.join(self.task, key))
+        before = rows.recall(self.state, key)
+        known = [before.get("size"), before.get("mtime_ns")] if before else []
+        return bool(now) and now not in (known, self._seen(key))
+
+    def document_moved(self, key: str) -> bool:
+        now = ground.fingerprint(os.path.join(self.task, key))
+        return bool(now) and now not in (ground.mapping(self.digest.get("documents")).get(key), self._seen(key))
+
+    def _seen(self, key: str) -> Any:
+        return ground.mapping(ground.read_json(self._seen_path).get("files")).get(key)
+
+    def _remember(self, key: str) -> bool:
+        """Note that this state of a file was spoken of; False where nothing can be noted."""
+        notes = ground.read_json(self._seen_path)
+        now = ground.fingerprint(os.path.join(self.task, key))
+        return ground.write_json(self._seen_path, {**notes, "files": {**ground.mapping(notes.get("files")), key: now}})
+
+    def document(self, key: str, *, nag: bool) -> list[str]:
+        """task.yaml or data_source.yaml, judged by the CLI; `nag`: say so where there is none."""
+        code, answer = ground.run_cli(self.lang, "validate", self.task, "--documents")
+        if code not in (0, 1):
+            return [self.say("document_unchecked", file=self.shown(key))] if nag else []
+        noted = self._remember(key)
+        findings = [finding for finding in _errors(answer) if _is_about(finding, key)]
+        if code == 0 or not findings or not (nag or noted):
+            return []
+        lines = [self.say("document_errors", file=self.shown(key), count=len(findings))]
+        for finding in findings[:_FAULTS]:
+            lines += self._finding(finding, key)
+        return lines
+
+    def _finding(self, finding: dict[str, Any], key: str) -> list[str]:
+        where = f"{self.shown(key)}:{finding['line']}" if finding.get("line") else self.shown(key)
+        said = [self.say("finding", where=where, message=words.clean(finding.get("message"), 160))]
+        extra = [self.say(part, **{part: words.clean(finding[part], 160)}) for part in _PARTS if finding.get(part)]
+        return [*said, "  " + " · ".join(extra)] if extra else said
+
+    def file(self, key: str, *, new: bool) -> list[str]:
+        """A data file; `new`: a file never checked before is worth a word even when it is clean."""
+        size = sum(ground.fingerprint(os.path.join(self.task, key))[:1])
+        if size > LIMIT_MB << 20:
+            return self._too_large(key, size) if self._remember(key) or new else []
+        from nlp_skills.data import rows
+
+        before = rows.recall(self.state, key)
+        structure_only, fields, output = self._expected(key)
+        try:
+            report = rows.check(os.path.join(self.task, key), fields, output)
+        except OSError as error:
+            return [self.say("unreadable", file=self.shown(key), cause=error.strerror)]
+        try:
+            rows.remember(self.state, key, report)
+        except OSError:
+            if not new:
+                return []  # what cannot be noted would be told at every stop
+        if not report["bad"] and (_same(before, report) if before else not new):
+            return []
+        lines = self._summary(key, report, before)
+        return [*lines, self.say("structure_only")] if structure_only else lines
+
+    def _too_large(self, key: str, size: int) -> list[str]:
+        command = ground.command("validate", self.task)
+        return [self.say("too_large", file=self.shown(key), size=size >> 20, limit=LIMIT_MB, command=command)]
+
+    def _expected(self, key: str) -> tuple[bool, list[str], dict[str, Any]]:
+        """What each row of a split must hold; raw and converted rows have a shape of their own."""
+        if key not in _SPLITS:
+            return False, [], {}
+        if not ground.is_current(self.task, self.digest):
+            ground.run_cli(self.lang, "validate", self.task, "--documents")  # refreshes the digest
+            self.digest = ground.digest(self.task)
+            if not ground.is_current(self.task, self.digest):
+                return True, [], {}
+        fields = [name for name in _list(self.digest.get("fields")) if isinstance(name, str)]
+        return False, fields, ground.mapping(self.digest.get("output"))
+
+    def _summary(self, key: str, report: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
+        head = [self.say("rows", file=self.shown(key), rows=report["rows"], bad=report["bad"])]
+        head += [self.say(name, count=report[name]) for name in ("blank", "duplicates") if report.get(name)]
+        lines = [", ".join(head)]
+        faults = [fault for fault in report["faults"] if fault["code"] != "duplicate"]
+        lines += [self.say("fault", line=fault["line"], what=self._fault(fault)) for fault in faults[:_FAULTS]]
+        more = sum(count for code, count in report["codes"].items() if code != "duplicate") - _FAULTS
+        if more > 0:
+            lines.append(self.say("more_faults", count=more))
+        lines += self._shares(report["distribution"]) + self._changes(report, before)
+        if report["bad"]:
+            lines.append(self.say("full", command=ground.command("validate", self.task)))
+        return lines
+
+    def _fault(self, fault: dict[str, Any]) -> str:
+        detail = words.clean(fault.get("detail") or "")
+        what = words.fault(self.lang, fault.get("code"))
+        return f"{what}: {detail}" if detail else what
+
+    def _shares(self, distribution: dict[str, int]) -> list[str]:
+        total = sum(distribution.values())
+        if not total:
+            return []
+        largest = sorted(distribution.items(), key=lambda item: (-item[1], item[0]))
+        shares = [
+            self.say("share", label=words.clean(label, 30), count=count, percent=words.percent(count / total))
+            for label, count in largest[:_LABELS]
+        ]
+        if len(largest) > _LABELS:
+            shares.append(self.say("more_labels", count=len(largest) - _LABELS))
+        field = words.clean(self.digest.get("label_field") or "label", 30)
+        return [self.say("shares", field=field, shares=", ".join(shares))]
+
+    def _changes(self, report: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
+        if not before:
+            return [self.say("first")]
+        changes = [
+            self.say(phrase, before=before.get(name), after=report[name])
+            for name, phrase in (("rows", "row_change"), ("bad", "bad_change"))
+            if before.get(name) != report[name]
+        ]
+        old, new = ground.mapping(before.get("distribution")), report["distribution"]
+        moves = {label: new.get(label, 0) - old.get(label, 0) for label in {*old, *new}}
+        largest = sorted((item for item in moves.items() if item[1]), key=lambda item: (-abs(item[1]), item[0]))
+        changes += [f"{words.clean(label, 30)} {move:+d}" for label, move in largest[:_LABELS]]
+        return [self.say("change", changes=", ".join(changes))] if changes else []
+
+
+_PARTS = ("cause", "mend")
+
+
+def _same(before: dict[str, Any], report: dict[str, Any]) -> bool:
+    return all(before.get(name) == report[name] for name in ("rows", "bad", "distribution"))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _errors(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The errors of `validate --json`: its findings, or the one problem (and those beside it) that stopped it."""
+    problem = ground.mapping(answer.get("error"))
+    entries = [problem, *_list(problem.get("also"))] if problem else _list(answer.get("findings"))
+    found = [ground.mapping(entry) for entry in entries]
+    return [entry for entry in found if entry.get("message") and entry.get("severity") != "warning"]
+
+
+def _is_about(finding: dict[str, Any], key: str) -> bool:
+    return os.path.basename(str(finding.get("file") or key)) == key

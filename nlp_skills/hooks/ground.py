@@ -1,0 +1,165 @@
+"""What both programs stand on: the event, the tasks of the project, their notes, the CLI, and speaking."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from nlp_skills.hooks import words
+
+TYPE_CHECKING = False  # importing typing costs a tenth of the start
+if TYPE_CHECKING:
+    from typing import Any
+
+PLUGIN_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+STARTED = time.monotonic()
+# Claude Code ends a hook after 10 s (hooks.json); what is not done well before that is left unsaid.
+BUDGET_SECONDS = 7.0
+_LINES = 12
+_DEPTH = 3
+_FOLDERS = 3000
+_SKIP = {"node_modules", "__pycache__", "site-packages", "venv", "data", "models", "versions"}
+
+
+def event() -> dict[str, Any]:
+    """Claude Code's event from standard input; empty when it is not what we know."""
+    return mapping(json.loads(sys.stdin.buffer.read() or b"{}"))
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """`value` when it is a dict with text keys, else an empty one: files are made by people too."""
+    return value if isinstance(value, dict) else {}
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """A JSON object from a file; empty when missing, unreadable or something else."""
+    try:
+        with open(path, "rb") as stream:
+            return mapping(json.loads(stream.read()))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def write_json(path: str, content: dict[str, Any]) -> bool:
+    """Replace a file whole; False when the place cannot be written."""
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as stream:
+            json.dump(content, stream, ensure_ascii=False, indent=2)
+        os.replace(temporary, path)
+    except OSError:
+        return False
+    return True
+
+
+def task_above(path: str) -> str | None:
+    """The nearest folder at or above `path` that has a task.yaml."""
+    folder = os.path.abspath(path)
+    while True:
+        if os.path.isfile(os.path.join(folder, "task.yaml")):
+            return folder
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return None
+        folder = parent
+
+
+def tasks(said: dict[str, Any]) -> list[str]:
+    """The tasks of the project, and the one the shell stands in (it may be anywhere)."""
+    here = str(said.get("cwd") or os.getcwd())
+    root = os.environ.get("CLAUDE_PROJECT_DIR") or here
+    above = [folder for folder in (task_above(root), task_above(here)) if folder]
+    return list(dict.fromkeys([*above, *_below(root)]))
+
+
+def _below(root: str) -> list[str]:
+    found, level = [], [os.path.abspath(root)]
+    budget = _FOLDERS
+    for _depth in range(_DEPTH + 1):
+        below = []
+        for folder in level[:budget]:
+            if os.path.isfile(os.path.join(folder, "task.yaml")):
+                found.append(folder)
+            else:
+                below.extend(_children(folder))
+        budget = max(0, budget - len(level))
+        level = below
+    return found
+
+
+def _children(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.name not in _SKIP and e.name[0] != "." and e.is_dir()]
+    except OSError:
+        return []
+    return [os.path.join(folder, name) for name in sorted(names)]
+
+
+def state(task: str) -> str:
+    """The machine-owned notes of a task."""
+    return os.path.join(task, ".nlp-skills")
+
+
+def digest(task: str) -> dict[str, Any]:
+    """What the hook knows of task.yaml."""
+    return read_json(os.path.join(state(task), "digest.json"))
+
+
+def fingerprint(path: str) -> list[int]:
+    """Size and modification time: whether a file may have changed."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def is_current(task: str, known: dict[str, Any]) -> bool:
+    """Whether the digest was made from task.yaml as it is now."""
+    return mapping(known.get("documents")).get("task.yaml") == fingerprint(os.path.join(task, "task.yaml"))
+
+
+def run_cli(lang: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run our command line and read its one JSON object; (3, {}) when it cannot run or takes too long."""
+    import subprocess
+
+    left = BUDGET_SECONDS - (time.monotonic() - STARTED)
+    program = os.path.join(PLUGIN_ROOT, "bin", "nlp-skills")
+    if left < 1 or not os.path.isfile(program):
+        return 3, {}
+    try:
+        done = subprocess.run(
+            ["sh", program, *arguments, "--json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=left,
+            env={**os.environ, "NLP_SKILLS_LANG": lang},
+            check=False,
+        )
+        return done.returncode, mapping(json.loads(done.stdout))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return 3, {}
+
+
+def command(verb: str, task: str, *options: str) -> str:
+    """A command of ours as a person would type it in the project."""
+    name = os.path.basename(task)
+    plain = all(c.isalnum() or c in "-_." for c in name)
+    return " ".join(["nlp-skills", verb, name if plain else "'" + name.replace("'", "'\\''") + "'", *options])
+
+
+def speak(said: dict[str, Any], lang: str, lines: list[str]) -> None:
+    """Facts for the model and their first line for the person; nothing when there are none."""
+    if not lines:
+        return
+    if len(lines) > _LINES:
+        left_out = len(lines) - _LINES + 1
+        lines = [*lines[: _LINES - 1], words.phrase(lang, "cut", count=left_out)]
+    lines = [f"[nlp-skills] {lines[0]}", *lines[1:]]
+    context = {"hookEventName": said.get("hook_event_name"), "additionalContext": "\n".join(lines)}
+    # ASCII, whatever the locale: the reader decodes JSON.
+    sys.stdout.write(json.dumps({"systemMessage": lines[0], "hookSpecificOutput": context}))

@@ -1,0 +1,119 @@
+"""Everything the hooks say, in English and in Traditional Chinese (Taiwan).
+
+A table instead of gettext: a hook runs on an interpreter without our packages, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+
+_TABLE = {
+    # data-validation
+    "rows": ("{file}: {rows} rows, {bad} bad", "{file}:{rows} 筆,{bad} 筆有問題"),
+    "blank": ("blank lines: {count}", "空行:{count}"),
+    "duplicates": ("duplicates: {count}", "重複:{count}"),
+    "fault": ("line {line}: {what}", "第 {line} 行:{what}"),
+    "more_faults": ("… and {count} more findings", "……另有 {count} 項"),
+    "share": ("{label} {count} ({percent})", "{label} {count}({percent})"),
+    "shares": ("{field}: {shares}", "{field}:{shares}"),
+    "more_labels": ("{count} more labels", "另有 {count} 個標籤"),
+    "change": ("change since the last check: {changes}", "與上次檢查相比:{changes}"),
+    "row_change": ("rows {before} → {after}", "筆數 {before} → {after}"),
+    "bad_change": ("bad {before} → {after}", "有問題 {before} → {after}"),
+    "first": ("first check of this file", "首次檢查此檔案"),
+    "full": ("full check: {command}", "完整檢查:{command}"),
+    "too_large": (
+        "{file}: changed and unchecked, {size} MB is over the hook's {limit} MB; full check: {command}",
+        "{file}:已變更但未檢查({size} MB 超過 hook 的上限 {limit} MB);完整檢查:{command}",
+    ),
+    "unreadable": ("{file}: cannot be read ({cause})", "{file}:無法讀取({cause})"),
+    "structure_only": (
+        "fields and labels were not checked: task.yaml is newer than what the hook knows of it",
+        "未檢查欄位與標籤:task.yaml 比 hook 所知的內容新",
+    ),
+    "document_unchecked": (
+        "{file}: changed and unchecked, the nlp-skills environment is not set up (nlp-skills setup)",
+        "{file}:已變更但未檢查,nlp-skills 環境尚未安裝(nlp-skills setup)",
+    ),
+    "document_errors": ("{file}: {count} errors", "{file}:{count} 項錯誤"),
+    "finding": ("{where}: {message}", "{where}:{message}"),
+    "mend": ("mend: {mend}", "處理方式:{mend}"),
+    "cause": ("cause: {cause}", "原因:{cause}"),
+    "cut": ("… {count} more lines left out", "……略去 {count} 行"),
+    # codes of rows.check
+    "bad_json": ("not valid JSON", "不是有效的 JSON"),
+    "bad_utf8": ("not UTF-8", "不是 UTF-8"),
+    "bom": ("byte order mark", "含有 BOM"),
+    "not_object": ("not a JSON object", "不是 JSON 物件"),
+    "nan": ("NaN or infinity", "含有 NaN 或無限大"),
+    "missing_field": ("field missing", "缺少欄位"),
+    "wrong_type": ("wrong type", "型別不符"),
+    "empty_text": ("empty text", "文字為空"),
+    "unknown_label": ("label not in task.yaml", "標籤不在 task.yaml 中"),
+    "too_long_line": ("line too long", "該行過長"),
+    "duplicate": ("duplicate row", "重複的資料"),
+    # version-tracking
+    "evaluated": ("{version}: evaluated on {rows} test rows", "{version}:已在 {rows} 筆測試資料上評估"),
+    "trained": ("{version}: training completed, not evaluated yet", "{version}:訓練完成,尚未評估"),
+    "training": ("training", "訓練"),
+    "evaluation": ("evaluation", "評估"),
+    "failed": ("{version}: {kind} failed", "{version}:{kind}失敗"),
+    "interrupted": ("{version}: {kind} was interrupted", "{version}:{kind}中斷"),
+    "died": (
+        "{version}: {kind} died; its process is gone and its last state was running",
+        "{version}:{kind}異常終止;程序已不存在,但最後狀態仍為執行中",
+    ),
+    "reached": ("at step {step} of {total}", "停在第 {step}/{total} 步"),
+    "loss": ("{steps} steps, last loss {loss}", "{steps} 步,最後 loss {loss}"),
+    "interval": ("{name} {value} (95%: {low}–{high})", "{name} {value}(95%:{low}–{high})"),
+    "metric": ("{name} {value}", "{name} {value}"),
+    "met": ("criterion ≥ {threshold}: met", "成功標準 ≥ {threshold}:達成"),
+    "not_met": ("criterion ≥ {threshold}: not met", "成功標準 ≥ {threshold}:未達成"),
+    "no_criterion": ("task.yaml sets no threshold", "task.yaml 未設定門檻"),
+    "baseline": ("best baseline {name}: {value}", "最佳基準 {name}:{value}"),
+    "parent": (
+        "parent {parent} had {name} {value} on the same test rows ({change} points)",
+        "前一版 {parent} 在相同測試資料上的 {name} 為 {value}(差 {change} 個百分點)",
+    ),
+    "parent_other_rows": (
+        "parent {parent} had {name} {value}, on other test rows: not comparable",
+        "前一版 {parent} 的 {name} 為 {value},但測試資料不同,無法比較",
+    ),
+    "no_run": (
+        "the {kind} command failed and recorded no new run; all versions are as they were",
+        "{kind}指令失敗,沒有留下新的執行紀錄;所有版本維持原狀",
+    ),
+    "lineage_done": ("lineage.yaml was behind and has been completed", "lineage.yaml 先前未更新,已補齊"),
+    "lineage_behind": ("lineage.yaml lacks these results: {command}", "lineage.yaml 缺少這些結果:{command}"),
+    "next": ("next command: {command}", "下一個指令:{command}"),
+}
+
+
+def language(fallback: object = None) -> str:
+    """The language in force, by the rule of nlp_skills.i18n; `fallback` (a digest's) when nothing says."""
+    for name in ("NLP_SKILLS_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        tag = os.environ.get(name)
+        if tag:
+            return "zh-TW" if tag.lower().startswith("zh") else "en"
+    return "zh-TW" if isinstance(fallback, str) and fallback.lower().startswith("zh") else "en"
+
+
+def phrase(lang: str, key: str, **values: object) -> str:
+    """One phrase of the table, filled in."""
+    return _TABLE[key][lang == "zh-TW"].format(**values)
+
+
+def fault(lang: str, code: object) -> str:
+    """A fault code of the row check in words; one this table does not know stays a code."""
+    return phrase(lang, code) if isinstance(code, str) and code in _TABLE else str(code)
+
+
+def percent(value: float) -> str:
+    """A fraction as it is shown to people."""
+    return f"{value * 100:.1f}%"
+
+
+def clean(text: object, limit: int = 80) -> str:
+    """Text from a file on one short line: control characters escaped, the rest cut."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)[:limit])
+    return shown if len(shown) <= limit and len(str(text)) <= limit else shown[: limit - 1] + "…"
