@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _SKIPPED = "__pycache__"
 
@@ -73,7 +73,7 @@ def is_current(root: Path) -> bool:
     return content.get("state") == "ready" and python().exists() and content.get("fingerprint") == fingerprint(root)
 
 
-def _command(arguments: list[str]) -> str | None:
+def command(arguments: list[str]) -> str | None:
     """The first word that is not a global option."""
     words = iter(arguments)
     for word in words:
@@ -84,30 +84,34 @@ def _command(arguments: list[str]) -> str | None:
     return None
 
 
+def _enter(arguments: list[str]) -> NoReturn:
+    """Become this same program, run by the environment's interpreter."""
+    os.execv(python(), [str(python()), "-I", str(Path(__file__).resolve()), *arguments])  # noqa: S606
+
+
 def _from_plugin(root: Path, arguments: list[str]) -> int:
     """Whatever cannot run inside the environment: making it, renewing it, or saying that there is none."""
     sys.path.insert(0, str(root))
     sys.dont_write_bytecode = True  # the plugin's folder stays as it was installed
     from nlp_skills.machine import setup
 
-    if _command(arguments) == "setup":
+    if command(arguments) == "setup":
         return setup.main(root, arguments)
     if not stamp():
         return setup.say_missing(arguments)
     code = setup.renew(root, arguments)
     if code == 0:
-        os.execv(python(), [str(python()), "-I", str(Path(__file__).resolve()), *arguments])
+        _enter(arguments)
     return code
 
 
 def launch(arguments: list[str]) -> int:
-    """Run the command line inside the environment if it is current; the exit code otherwise."""
+    """Run the command line inside the environment when it is current; otherwise see to that first."""
     root = Path(__file__).resolve().parent.parent.parent
-    inside = Path(sys.prefix) == folder().resolve()
-    if not inside or _command(arguments) == "setup" or not is_current(root):
-        if not inside and _command(arguments) != "setup" and is_current(root):
-            os.execv(python(), [str(python()), "-I", str(Path(__file__).resolve()), *arguments])
+    if command(arguments) == "setup" or not is_current(root):
         return _from_plugin(root, arguments)
+    if Path(sys.prefix).resolve() != folder().resolve():
+        _enter(arguments)
     from nlp_skills.cli.main import main
 
     main()
