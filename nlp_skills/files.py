@@ -49,7 +49,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
             os.unlink(temporary)
 
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _mode(path: Path) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nlp_skills import i18n
-from nlp_skills.errors import Problem
+from nlp_skills.errors import Problem, Unavailable
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
@@ -268,11 +268,7 @@ def run(group: click.Group, arguments: list[str]) -> int:
     except click.ClickException as error:
         return _usage(error, wants_json)
     except Problem as problem:
-        if wants_json:
-            emit({"ok": False, "error": problem.as_dict(), "exit_code": problem.exit_code})
-        else:
-            show_problem(problem)
-        return problem.exit_code
+        return _refused(problem, wants_json)
     except KeyboardInterrupt:
         note(_("stopped"))
         return 130
@@ -280,6 +276,22 @@ def run(group: click.Group, arguments: list[str]) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.close()
         return 0
+    except OSError as error:
+        return _refused(_system_problem(error), wants_json)
+
+
+def _refused(problem: Problem, wants_json: bool) -> int:
+    if wants_json:
+        emit({"ok": False, "error": problem.as_dict(), "exit_code": problem.exit_code})
+    else:
+        show_problem(problem)
+    return problem.exit_code
+
+
+def _system_problem(error: OSError) -> Problem:
+    """What no room foresaw, such as a file without read permission: still no traceback."""
+    mend = _("look at the path and its permissions, then run the command again")
+    return Unavailable(_("the system refused"), file=error.filename, cause=error.strerror or str(error), mend=mend)
 
 
 def _usage(error: click.ClickException, wants_json: bool) -> int:
