@@ -80,10 +80,14 @@ class Verdict(Model):
 
 
 class Results(Document):
-    """results.json: what a version scored on which test rows, with 95 % intervals and baselines."""
+    """results.json: what a version scored on which test rows, with 95 % intervals and baselines.
+
+    `fingerprint` hashes what was asked of which model: weights, base model, prompt format and test file.
+    """
 
     version: str
     created: dt.datetime
+    fingerprint: str | None = None
     test_file: str = "data/test.jsonl"
     test_sha256: str
     test_rows: int

@@ -1,0 +1,200 @@
+"""Evaluating a version: ask it every test row, score it, set it beside its baselines, and judge it.
+
+Whatever is already known is not asked again: finished results, the rows an interrupted run left, and
+the untrained model's answers, which every version on the same base model shares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from nlp_skills import files
+from nlp_skills.errors import Problem
+from nlp_skills.evaluation import baselines, metrics, model, predict, subject
+from nlp_skills.evaluation.predict import Answer, Partial
+from nlp_skills.evaluation.subject import Subject
+from nlp_skills.extras import need
+from nlp_skills.i18n import _
+from nlp_skills.schema.task import SuccessCriteria
+from nlp_skills.schema.version import Results, Verdict
+from nlp_skills.workspace import digest, lifecycle, lineage, lock
+from nlp_skills.workspace.folder import TaskFolder
+
+# A number that says it is a figure: 0.65, .65 or 65 %. The 2 of rules_v2 is not one.
+_ENDING_NUMBER = re.compile(r"(\d*\.\d+|\d+(?=\s*%))\s*(%?)\s*\Z")
+
+
+def evaluate(
+    folder: TaskFolder, version: str | None = None, *, again: bool = False, base_baseline: bool = True
+) -> Results:
+    """Evaluate a version on data/test.jsonl and record it: predictions.jsonl, results.json, lineage.
+
+    `again` asks the model anew. `base_baseline` also asks an adapter's base model, untrained.
+
+    Raises:
+        Invalid: see `subject.choose`; also another command holding the task.
+        Unavailable: an extra or the base model is missing.
+    """
+    need("quality", "sklearn")
+    with lock.writing(folder):
+        chosen = subject.choose(folder, version)
+        with_base = base_baseline and chosen.info.adapter_path is not None
+        if again:
+            _partial(chosen).forget()
+        results = None if again else _known(chosen, with_base)
+        results = results or _measure(chosen, with_base)
+        _record(chosen, results)
+    return results
+
+
+def _known(chosen: Subject, with_base: bool) -> Results | None:
+    """Finished results of this very model on these very rows, judged by today's criteria."""
+    found = chosen.version.results()
+    if found is None or found.fingerprint != chosen.fingerprint or not chosen.version.predictions_path.is_file():
+        return None
+    if with_base and baselines.BASE not in found.baselines:
+        return None
+    return found.model_copy(update={"success": verdict(chosen.task.success_criteria, found.metrics)})
+
+
+def _measure(chosen: Subject, with_base: bool) -> Results:
+    started = time.monotonic()
+    answers, base, device = _asked(chosen, with_base)
+    others = {**_fitted(chosen), **({baselines.BASE: base} if base else {})}
+    _write_predictions(chosen, answers, others)
+    matrix = metrics.confusion(chosen.gold, [answer.predicted for answer in answers], chosen.labels)
+    figures = metrics.scores(matrix)
+    valid = sum(answer.valid for answer in answers) / len(answers)
+    return Results(
+        version=chosen.version.name,
+        created=files.now(),
+        fingerprint=chosen.fingerprint,
+        test_sha256=chosen.test_hash,
+        test_rows=len(answers),
+        metrics={**figures, "valid_answer_probability": valid},
+        intervals=metrics.intervals(matrix),
+        per_class=metrics.per_class(matrix),
+        confusion_matrix=matrix,
+        baselines={name: _scores(chosen, given) for name, given in others.items()},
+        success=verdict(chosen.task.success_criteria, figures),
+        seconds=round(time.monotonic() - started, 1),
+        device=device,
+    )
+
+
+def _scores(chosen: Subject, given: Sequence[str]) -> dict[str, float]:
+    return metrics.scores(metrics.confusion(chosen.gold, given, chosen.labels))
+
+
+def _asked(chosen: Subject, with_base: bool) -> tuple[list[Answer], list[str] | None, str]:
+    """The version's answers, its base model's (None when not wanted), and the device's name."""
+    loaded = model.load(chosen.folder, chosen.version.name)
+    title = _("evaluate {version}", version=chosen.version.name)
+    answers = predict.ask(loaded, chosen.test, chosen.labels, chosen.label_field, _partial(chosen), title)
+
+    def ask_base() -> list[str]:
+        partial = Partial(chosen.version.root / "base.partial", _base_key(chosen))
+        with loaded.untrained():
+            given = predict.ask(
+                loaded, chosen.test, chosen.labels, chosen.label_field, partial, _("base model, untrained")
+            )
+        partial.forget()
+        return [answer.predicted for answer in given]
+
+    base = _remembered(chosen, ask_base) if with_base else None
+    return answers, base, loaded.device.name
+
+
+def _partial(chosen: Subject) -> Partial:
+    return Partial(chosen.version.root / "predictions.partial", chosen.fingerprint)
+
+
+def _base_key(chosen: Subject) -> str:
+    return model.digest([model.base_fingerprint(chosen.info), chosen.test_hash])
+
+
+def _remembered(chosen: Subject, ask: Callable[[], list[str]]) -> list[str]:
+    """The base model's answers from benchmarks/baselines.json, or asked for now and kept there."""
+    path = chosen.folder.root / "benchmarks" / "baselines.json"
+    kept: dict[str, list[str]] = {}
+    # What can be computed anew need not stop anybody when it is broken.
+    with contextlib.suppress(Problem):
+        content = files.read_json(path)
+        kept = content.get(baselines.BASE, {}) if isinstance(content, dict) else {}
+    key = _base_key(chosen)
+    if len(kept.get(key, [])) != len(chosen.test):
+        kept[key] = ask()
+        files.write_json(path, {"schema_version": 1, baselines.BASE: kept})
+    return kept[key]
+
+
+def _fitted(chosen: Subject) -> dict[str, list[str]]:
+    """The baselines fitted on train; none when train is no longer what the version was trained on."""
+    if not chosen.unchanged("train"):
+        return {}
+    train = chosen.rows("train")
+    return baselines.answers(train, chosen.test, chosen.fields, chosen.label_field, chosen.task.language)
+
+
+def _write_predictions(chosen: Subject, answers: Sequence[Answer], others: Mapping[str, Sequence[str]]) -> None:
+    with files.atomic_writer(chosen.version.predictions_path) as stream:
+        for number, answer in enumerate(answers):
+            gold = chosen.gold[number]
+            line = {
+                "key": chosen.keys[number],
+                "gold": gold,
+                "predicted": answer.predicted,
+                "correct": gold == answer.predicted,
+                "probabilities": answer.probabilities,
+                "valid_answer_probability": answer.valid,
+                "baselines": {name: given[number] for name, given in others.items()},
+                "input": {field: chosen.test[number][field] for field in chosen.fields},
+            }
+            stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+
+def verdict(criteria: SuccessCriteria, figures: Mapping[str, float]) -> Verdict:
+    """Whether the primary metric reached the threshold and passed the given baseline; None when neither is set."""
+    value = figures.get(criteria.primary_metric)
+    baseline = baseline_value(criteria.baseline)
+    judged = []
+    if value is not None and criteria.threshold is not None:
+        judged.append(value >= criteria.threshold)
+    if value is not None and baseline is not None:
+        judged.append(value > baseline)
+    return Verdict(
+        primary_metric=criteria.primary_metric,
+        value=value,
+        threshold=criteria.threshold,
+        baseline=baseline,
+        met=all(judged) if judged else None,
+    )
+
+
+def baseline_value(baseline: float | str | None) -> float | None:
+    """`0.65`, `rule_based_0.65` and `65%` as the fraction 0.65; None where there is no figure."""
+    if baseline is None or isinstance(baseline, int | float):
+        return baseline
+    if not (found := _ENDING_NUMBER.search(baseline)):
+        return None
+    return float(found[1]) / (100 if found[2] else 1)
+
+
+def _record(chosen: Subject, results: Results) -> None:
+    if results != chosen.version.results():
+        results.save(chosen.version.results_path)
+    _partial(chosen).forget()
+    lineage.record(chosen.version, results=lineage.results_section(results))
+    # An older version evaluated again, or one already deployed, does not move the task.
+    if chosen.task.version == chosen.version.name and chosen.task.status in ("training", "evaluating"):
+        lifecycle.move(chosen.folder, "evaluating", _reason(chosen, results))
+    digest.write(chosen.folder)
+
+
+def _reason(chosen: Subject, results: Results) -> str:
+    metric = results.success.primary_metric
+    return f"evaluated {chosen.version.name}: {metric} {results.metrics[metric]:.4f}"

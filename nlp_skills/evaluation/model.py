@@ -1,0 +1,128 @@
+"""A trained version, ready to be asked: base model and adapter, or a whole model, and its renderer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlp_skills import files
+from nlp_skills.data.render import Renderer
+from nlp_skills.errors import Invalid
+from nlp_skills.extras import need
+from nlp_skills.i18n import _
+from nlp_skills.schema.version import ModelInfo
+from nlp_skills.workspace.folder import TaskFolder, VersionFolder
+
+if TYPE_CHECKING:
+    from nlp_skills.training.device import Device
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in evaluation mode, its tokenizer, how to ask it and the settings of the device it is on."""
+
+    model: Any
+    tokenizer: Any
+    renderer: Renderer
+    device: Device
+
+    @contextlib.contextmanager
+    def untrained(self) -> Iterator[None]:
+        """Within the block the base model answers, as it was before training."""
+        with self.model.disable_adapter():
+            yield
+
+
+def info(version: VersionFolder) -> ModelInfo:
+    """The version's model_info.json.
+
+    Raises:
+        Invalid: the version was not trained, or its weights are gone.
+    """
+    found = version.model_info()
+    if found is None:
+        mend = _("nlp-skills train --version {version}", version=version.name)
+        raise Invalid(_("version {version} has no trained model yet", version=version.name), mend=mend)
+    if not any(weights(version.task_root, found).glob("*.safetensors")):
+        raise Invalid(
+            _("the weights of version {version} are gone", version=version.name),
+            file=weights(version.task_root, found),
+            mend=_("nlp-skills train --version {version} --again", version=version.name),
+        )
+    return found
+
+
+def weights(task_root: Path, found: ModelInfo) -> Path:
+    """The folder the version is loaded from: its adapter where it has one, else the whole model."""
+    path = found.adapter_path or found.merged_path
+    assert path is not None
+    return files.inside(task_root, path)
+
+
+def fingerprint(task_root: Path, found: ModelInfo) -> str:
+    """One hash of everything that decides an answer: the weights, the base model and the prompt's format."""
+    folder = weights(task_root, found)
+    parts = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")])
+    hashes = {path.name: files.sha256_file(path) for path in parts}
+    return digest([hashes, base_fingerprint(found)])
+
+
+def base_fingerprint(found: ModelInfo) -> str:
+    """One hash of the base model and of how it is asked; versions that share both share its answers."""
+    asked = found.model_dump(
+        mode="json", by_alias=True, include={"input_template", "output_format", "system_prompt", "chat_template_kwargs"}
+    )
+    return digest([found.base_model, found.base_model_hash, asked])
+
+
+def digest(content: Any) -> str:
+    """`sha256:<hex>` of plain data."""
+    return files.sha256_bytes(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+
+
+def load(folder: TaskFolder, version: str | None = None) -> Loaded:
+    """Load a version to ask it.
+
+    Raises:
+        Invalid: not trained, or the base model is not the one it was trained on.
+        Unavailable: the training extra or the base model is missing.
+    """
+    need("train", "torch", "transformers", "peft")
+    from nlp_skills.training import base_model, device
+
+    chosen = folder.existing_version(version)
+    found = info(chosen)
+    place = device.pick()
+    trained = weights(folder.root, found)
+    if found.adapter_path is None:
+        whole = str(trained)
+        network, tokenizer = base_model.load_model(whole, place), base_model.load_tokenizer(whole)
+    else:
+        pinned: Any = {"root": folder.root, "revision": found.base_model_revision}
+        _same_base(found, pinned)
+        network = _adapted(base_model.load_model(found.base_model, place, **pinned), trained)
+        tokenizer = base_model.load_tokenizer(found.base_model, **pinned)
+    return Loaded(network.eval(), tokenizer, Renderer.from_model_info(found), place)
+
+
+def _adapted(base: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, str(adapter))
+
+
+def _same_base(found: ModelInfo, pinned: Any) -> None:
+    from nlp_skills.training import base_model
+
+    if found.base_model_hash and base_model.fingerprint(found.base_model, **pinned) != found.base_model_hash:
+        raise Invalid(
+            _("the base model {name} is not the one version {version} was trained on",
+              name=found.base_model, version=found.version),
+            cause=_("its weights or its tokenizer have changed"),
+            mend=_("bring the earlier base model back, or: nlp-skills train --version {version} --again",
+                   version=found.version),
+        )  # fmt: skip
