@@ -32,8 +32,8 @@ _TABLE = {
         "未檢查欄位與標籤:task.yaml 比 hook 所知的內容新",
     ),
     "document_unchecked": (
-        "{file}: changed and unchecked, the nlp-skills environment is not set up (nlp-skills setup)",
-        "{file}:已變更但未檢查,nlp-skills 環境尚未安裝(nlp-skills setup)",
+        "{file}: changed and unchecked; nlp-skills doctor tells whether the environment is ready",
+        "{file}:已變更但未檢查;nlp-skills doctor 會說明環境是否就緒",
     ),
     "document_errors": ("{file}: {count} errors", "{file}:{count} 項錯誤"),
     "finding": ("{where}: {message}", "{where}:{message}"),
