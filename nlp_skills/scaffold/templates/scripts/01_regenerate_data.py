@@ -1,0 +1,34 @@
+"""Step 1 of 6: fetch the rows from their sources, merge them, drop duplicates and split them.
+
+    uv run python scripts/01_regenerate_data.py
+
+Reads   data_source.yaml and whatever it names
+Writes  data/raw/*.jsonl, data/train.jsonl, data/valid.jsonl, data/test.jsonl
+
+The same sources give the same files, and no row of an earlier test set ever reaches the training set.
+In Python: nlp_skills.data.regenerate.regenerate(TaskFolder.at(TASK)).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from nlp_skills.cli import frame
+from nlp_skills.cli.main import cli
+
+TASK = Path(__file__).resolve().parent.parent  # works from any working directory
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def main() -> int:
+    options = parser.parse_args()
+    arguments = ["regenerate", str(TASK)]
+    if options.json:
+        arguments.append("--json")
+    return frame.run(cli, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
