@@ -152,6 +152,11 @@ class Session:
         assert started, f"the client did not start: {self.events[:3]} {self.errors[-2000:]}"
         self.init = started[0]
 
+    @property
+    def hooks(self) -> list[dict[str, Any]]:
+        """Every hook that ran: `hook_name`, `exit_code`, `outcome`, `stdout`, `stderr`."""
+        return [event for event in self.events if event.get("subtype") == "hook_response"]
+
     def heard(self, number: int) -> str:
         """What request `number` tells the model that the one before it did not."""
         before = set(_texts(self.requests[number - 1])) if number else set()
@@ -174,6 +179,12 @@ def _texts(value: Any) -> Iterator[str]:
         for name in ("system", "messages", "content", "text"):
             if name in value:
                 yield from _texts(value[name])
+
+
+def copy_plugin(to: Path) -> Path:
+    """The plugin as a user has it: what is in the repository, without tests and environments."""
+    left_out = shutil.ignore_patterns(".*_cache", ".git", ".venv", "__pycache__", "tests", "benchmarks")
+    return Path(shutil.copytree(ROOT, to, ignore=left_out))
 
 
 @pytest.fixture
@@ -211,7 +222,8 @@ def session(claude: Path, model: Model, environment: dict[str, str], project: Pa
         model.script, model.requests = list(script), []
         options = ["--plugin-dir", str(plugin)] if plugin else []
         done = subprocess.run(
-            [str(claude), "-p", "go", "--output-format", "stream-json", "--verbose", *options,
+            [str(claude), "-p", "go", "--output-format", "stream-json", "--verbose",
+             "--include-hook-events", *options,
              "--allowedTools", "Bash,Write,Edit,Read"],
             cwd=project, env={**environment, **env}, capture_output=True, text=True, timeout=120, check=False,
             stdin=subprocess.DEVNULL,
