@@ -48,8 +48,9 @@ def generate(folder: TaskFolder) -> Generated:
         ledger = Ledger(folder.root)
         try:
             states = _put_version(ledger, version, config)
-            states |= {name: ledger.put(name, content) for name, content in _files(task, version.config())}
-            states |= _remove_old_wheels(ledger)
+            packed = wheel.build()
+            states |= {name: ledger.put(name, content) for name, content in _files(task, version.config(), packed)}
+            states |= _remove_old_wheels(ledger, packed.name)
         finally:
             # What was written before an interruption is known to be ours the next time.
             ledger.save()
@@ -80,15 +81,15 @@ def _make_folders(folder: TaskFolder, version: VersionFolder) -> None:
             raise files.storage_problem(error, path) from error
 
 
-def _files(task: Task, config: Config) -> Iterator[tuple[str, bytes]]:
+def _files(task: Task, config: Config, packed: wheel.Wheel) -> Iterator[tuple[str, bytes]]:
     for path in sorted((TEMPLATES / "scripts").glob("*.py")):
         yield f"scripts/{path.name}", path.read_bytes()
     yield ".gitignore", (TEMPLATES / "gitignore").read_bytes()
     yield "docs/README.md", _readme(task).encode()
     for name in export.DOCUMENTS:
         yield f"{SCHEMAS}/{name}.schema.json", export.text(name).encode()
-    yield f"vendor/{wheel.name()}", wheel.build()
-    yield "pyproject.toml", project.text(task.task_name, config.base_model, wheel.name()).encode()
+    yield f"vendor/{packed.name}", packed.content
+    yield "pyproject.toml", project.text(task.task_name, config.base_model, packed.name).encode()
 
 
 def _readme(task: Task) -> str:
@@ -99,8 +100,8 @@ def _readme(task: Task) -> str:
     return engine.get_template("README.md.j2").render(task=task, _=_)
 
 
-def _remove_old_wheels(ledger: Ledger) -> dict[str, State]:
-    old = [name for name in ledger.hashes if name.startswith("vendor/") and name != f"vendor/{wheel.name()}"]
+def _remove_old_wheels(ledger: Ledger, current: str) -> dict[str, State]:
+    old = [name for name in ledger.hashes if name.startswith("vendor/") and name != f"vendor/{current}"]
     return {name: "removed" for name in old if ledger.remove(name)}
 
 

@@ -8,6 +8,7 @@ import io
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import nlp_skills
 from nlp_skills.errors import Unavailable
@@ -18,13 +19,18 @@ _TIME = (1980, 1, 1, 0, 0, 0)  # the oldest that a zip file can say
 _WHEEL = b"Wheel-Version: 1.0\nGenerator: nlp-skills\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
-def name() -> str:
-    """The wheel's file name."""
-    return f"nlp_skills-{nlp_skills.__version__}-py3-none-any.whl"
+class Wheel(NamedTuple):
+    """A wheel's file name and its bytes."""
+
+    name: str
+    content: bytes
 
 
-def build() -> bytes:
+def build() -> Wheel:
     """The running package and its metadata as a wheel.
+
+    The name carries a hash of the code as its build tag: uv trusts a lock by file name, and two states of
+    the code may have one version number.
 
     Raises:
         Unavailable: the code that runs is not the distribution that is installed.
@@ -39,7 +45,9 @@ def build() -> bytes:
     if licence:
         entries[f"{info}/licenses/LICENSE"] = licence.encode()
     entries[f"{info}/RECORD"] = _record(entries, f"{info}/RECORD")
-    return _zip(entries)
+    content = _zip(entries)
+    tag = f"1x{hashlib.sha256(content).hexdigest()[:10]}"
+    return Wheel(f"nlp_skills-{nlp_skills.__version__}-{tag}-py3-none-any.whl", content)
 
 
 def _distribution() -> metadata.Distribution:
