@@ -1,0 +1,49 @@
+"""What a training that breaks means to the person who started it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from nlp_skills.errors import Problem, Unavailable
+from nlp_skills.files import storage_problem
+from nlp_skills.i18n import _
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
+# torch's archive writer does not pass on why a write failed.
+_TORCH_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos")
+
+
+def explain(error: BaseException, folder: Path) -> Problem | None:
+    """The problem behind an error of the libraries, or None when it is a bug and its traceback is wanted."""
+    if isinstance(error, Problem):
+        return error
+    code = _storage_error(error)
+    if code is not None:
+        return storage_problem(OSError(code, os.strerror(code)), folder)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY):
+        return Unavailable(
+            _("not enough memory for this training"),
+            cause=str(error).splitlines()[0][:300] if str(error) else None,
+            mend=_("halve batch_size and double gradient_accumulation, or lower max_length"),
+        )
+    return None
+
+
+def _storage_error(error: BaseException) -> int | None:
+    """The errno of a failed write, also where a library has put it into words."""
+    if isinstance(error, OSError) and error.errno in _STORAGE:
+        return error.errno
+    text = str(error)
+    for code in _STORAGE:
+        if os.strerror(code) in text or f"os error {code}" in text:
+            return code
+    return errno.ENOSPC if any(words in text for words in _TORCH_WRITE) else None
+
+
+def in_short(error: BaseException) -> str:
+    """One line for status.json and the task's history."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
