@@ -79,7 +79,17 @@ def read(path: Any) -> Iterator[dict[str, Any]]:
                 yield parse_line(line)
 
 
-class _Shape:
+def dump(row: dict[str, Any]) -> bytes:
+    """A row as one line of a data file, its line end included."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+
+
+def canonical(value: Any) -> bytes:
+    """The one spelling of a JSON value, for hashes and for order."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode("utf-8")
+
+
+class Shape:
     """What a row must look like, and how many good rows each label has."""
 
     parse_line: Callable[[bytes], Any] = staticmethod(parse)
@@ -90,7 +100,7 @@ class _Shape:
         self.label = next((name for name, part in output.items() if part.get("enum")), None)
         self.counts: dict[Any, int] = {}
         if self.label is not None:
-            self.counts = {_label_key(value): 0 for value in output[self.label]["enum"]}
+            self.counts = {label_key(value): 0 for value in output[self.label]["enum"]}
 
     @property
     def simple(self) -> bool:
@@ -111,7 +121,7 @@ class _Shape:
     def count(self, row: dict[str, Any]) -> None:
         """Count a good row's label."""
         if self.label is not None:
-            self.counts[_label_key(row[self.label])] += 1
+            self.counts[label_key(row[self.label])] += 1
 
     def diagnose(self, line: bytes) -> tuple[Any, list[Fault]]:
         """The row in a line, as far as it can be read, and everything wrong with it."""
@@ -121,11 +131,12 @@ class _Shape:
         try:
             row = parse(line[len(BOM) :] if marked else line)
         except (ValueError, RecursionError) as error:
-            return None, [_parse_fault(error)]
+            return None, [parse_fault(error)]
         return row, ([("bom", "U+FEFF")] if marked else []) + self.faults(row)
 
 
-def _label_key(value: Any) -> str:
+def label_key(value: Any) -> str:
+    """A label's name in a distribution."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -157,7 +168,8 @@ def _output_faults(name: str, part: dict[str, Any], row: dict[str, Any]) -> list
     return [("unknown_label", _pair(name, value))] if allowed and value not in allowed else []
 
 
-def _parse_fault(error: Exception) -> Fault:
+def parse_fault(error: Exception) -> Fault:
+    """The code and the detail of what `parse` refused."""
     if isinstance(error, (UnicodeDecodeError, UnicodeEncodeError)):
         return "bad_utf8", cut(error.reason)
     if isinstance(error, _NotANumber):
@@ -219,7 +231,7 @@ def check(
     Raises:
         OSError: the file cannot be read.
     """
-    shape, tally, twins = _Shape(fields, output), _Tally(max_faults), _Twins()
+    shape, tally, twins = Shape(fields, output), _Tally(max_faults), _Twins()
     with open(path, "rb") as stream:
         stat = os.fstat(stream.fileno())
         shape.parse_line = _parser(stat.st_size)
@@ -262,7 +274,7 @@ def _blocks(stream: IO[bytes]) -> Iterator[tuple[int, list[bytes]]]:
         first += len(lines)
 
 
-def _simple_lines(lines: list[bytes], first: int, shape: _Shape, tally: _Tally) -> None:
+def _simple_lines(lines: list[bytes], first: int, shape: Shape, tally: _Tally) -> None:
     """The quick way for classification: a good row costs a parse and a few look-ups, nothing is called."""
     parse_line, counts, label, fields = shape.parse_line, shape.counts, shape.label, shape.fields
     if lines and len(lines[0]) > MAX_LINE_BYTES:
@@ -284,12 +296,12 @@ def _simple_lines(lines: list[bytes], first: int, shape: _Shape, tally: _Tally) 
         _slow_line(line, number, shape, tally)
 
 
-def _any_lines(lines: list[bytes], first: int, shape: _Shape, tally: _Tally) -> None:
+def _any_lines(lines: list[bytes], first: int, shape: Shape, tally: _Tally) -> None:
     for number, line in enumerate(lines, first):
         _slow_line(line, number, shape, tally)
 
 
-def _slow_line(line: bytes, number: int, shape: _Shape, tally: _Tally) -> None:
+def _slow_line(line: bytes, number: int, shape: Shape, tally: _Tally) -> None:
     if not line or line.isspace():
         tally.blank += 1
         return

@@ -1,0 +1,94 @@
+"""Which data a version was made with: hashes, counts, classes, and the keys that pin its test rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nlp_skills import files
+from nlp_skills.data import rows as lines
+from nlp_skills.data.load import load
+from nlp_skills.data.near import row_key
+from nlp_skills.data.sources import database
+from nlp_skills.schema.data_source import Database, DataSource, Source
+from nlp_skills.schema.task import Task
+from nlp_skills.schema.version import SPLITS, DataSnapshot, LineageData, SplitFile
+from nlp_skills.workspace import lineage
+from nlp_skills.workspace.folder import TaskFolder, VersionFolder
+
+__all__ = ["row_key", "source_hash", "take", "unexpanded", "write"]
+
+
+def take(folder: TaskFolder) -> DataSnapshot:
+    """The data as it is now.
+
+    Raises:
+        Invalid: a split is missing, or a row in it is not as the task wants it.
+    """
+    task = folder.task()
+    rows = {name: load(folder, name) for name in SPLITS}
+    splits = {name: _split(folder, name, found, task) for name, found in rows.items()}
+    keys = {row_key(row, task.input_fields) for row in rows["test"]}
+    return DataSnapshot.model_validate(
+        {
+            "created": files.now(),
+            "source_hash": source_hash(folder.sources()),
+            "splits": splits,
+            "test_keys": sorted(keys),
+        }
+    )
+
+
+def write(folder: TaskFolder, version: VersionFolder | str | None = None) -> DataSnapshot:
+    """Record the data in a version's data_snapshot.json and in the `data:` section of its lineage.
+
+    Where nothing changed since the last time, the earlier record stays as it is.
+
+    Raises:
+        Invalid: as `take`.
+    """
+    target = version if isinstance(version, VersionFolder) else folder.version(version)
+    taken, earlier = take(folder), target.snapshot()
+    if earlier is not None and earlier.model_dump(exclude={"created"}) == taken.model_dump(exclude={"created"}):
+        taken = earlier
+    else:
+        taken.save(target.snapshot_path)
+    lineage.record(target, data=_section(taken))
+    return taken
+
+
+def unexpanded(source: Source) -> dict[str, Any]:
+    """A source's settings as they are written: variables not filled in, passwords hidden."""
+    if isinstance(source, Database):
+        return database.masked(source)
+    return source.model_dump(mode="json", exclude_none=True)
+
+
+def source_hash(config: DataSource) -> str:
+    """`sha256:…` of the settings that decide what the data contains; when it was fetched is not one of them."""
+    settings = {
+        "sources": [unexpanded(source) for source in config.sources],
+        "dedup": config.dedup.model_dump(mode="json"),
+        "split": config.split.model_dump(mode="json"),
+    }
+    return files.sha256_bytes(lines.canonical(settings))
+
+
+def _split(folder: TaskFolder, name: str, rows: list[dict[str, Any]], task: Task) -> SplitFile:
+    counts = {lines.label_key(label): 0 for label in task.labels}
+    label = task.label_field
+    if label is not None:
+        for row in rows:
+            counts[lines.label_key(row[label])] += 1
+    return SplitFile(rows=len(rows), sha256=files.sha256_file(folder.split(name)), class_distribution=counts)
+
+
+def _section(snapshot: DataSnapshot) -> LineageData:
+    train, valid, test = (snapshot.splits[name] for name in ("train", "valid", "test"))
+    return LineageData(
+        source_hash=snapshot.source_hash,
+        train_count=train.rows,
+        valid_count=valid.rows,
+        test_count=test.rows,
+        class_distribution=train.class_distribution,
+        hashes={"train": train.sha256, "valid": valid.sha256, "test": test.sha256},
+    )
