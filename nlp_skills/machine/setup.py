@@ -166,16 +166,19 @@ def _sync_with_uv(uv: str, root: Path, extras: list[str], *, quiet: bool) -> Non
 
 def _sync_with_pip(root: Path, extras: list[str], *, quiet: bool) -> None:
     base, constraints = find_python(), environment.home() / "constraints.txt"
-    if not _answers([str(environment.python()), "-m", "pip", "--version"]):
+    there = _answers([str(environment.python()), "-m", "pip", "--version"])
+    if not there:
         _run([base, "-m", "venv", "--clear", str(environment.folder())])
     python = str(environment.python())
     pins = subprocess.run(
         [python, str(Path(__file__).with_name("pins.py")), str(root / "uv.lock")], capture_output=True, check=True
     )
     files.write_bytes(constraints, pins.stdout)
-    what = f"nlp-skills[{','.join(extras)}] @ {root.as_uri()}" if extras else f"nlp-skills @ {root.as_uri()}"
-    _run([python, "-m", "pip", "install", *(["-q"] if quiet else []), "--constraint", str(constraints), what])
-    _run([python, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", f"nlp-skills @ {root.as_uri()}"])
+    package, pip = f" @ {root.as_uri()}", [python, "-m", "pip", "install", *(["-q"] if quiet else [])]
+    if there:  # pip takes a package of the same version for the same package
+        _run([*pip, "--force-reinstall", "--no-deps", f"nlp-skills{package}"])
+    wanted_parts = f"[{','.join(extras)}]" if extras else ""
+    _run([*pip, "--constraint", str(constraints), f"nlp-skills{wanted_parts}{package}"])
 
 
 def _run(command: list[str], **variables: str) -> None:
