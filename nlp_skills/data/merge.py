@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,13 @@ def output_shape(task: Task) -> dict[str, dict[str, Any]]:
     return {name: field.model_dump(exclude_none=True) for name, field in task.output_format.schema_.items()}
 
 
-def preview(source: Source, task: Task, raw: Iterator[Row], count: int) -> list[Row]:
-    """The first `count` rows of a source as the task will see them.
+def preview(source: Source, task: Task, raw: Iterable[Row]) -> list[Row]:
+    """Raw rows of a source as the task will see them.
 
     Raises:
         Invalid: a column the task needs is missing.
     """
-    return [_renamed(row, source, task, None, number) for number, row in zip(range(1, count + 1), raw, strict=False)]
+    return [_renamed(row, source, task, None, number) for number, row in enumerate(raw, 1)]
 
 
 def _renamed(raw: Row, source: Source, task: Task, path: Path | None, number: int) -> Row:

@@ -6,7 +6,7 @@ with a module that has `fetch(source, folder)` and a line in `fetch` here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from nlp_skills.errors import Unavailable
@@ -17,7 +17,7 @@ from nlp_skills.workspace.folder import TaskFolder
 Row = dict[str, Any]
 
 
-def fetch(source: Source, folder: TaskFolder) -> Iterator[Row]:
+def fetch(source: Source, folder: TaskFolder) -> Generator[Row, None, None]:
     """The rows of a source, streamed.
 
     Raises:

@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+_PASSWORD = re.compile(r"(://(?:\$\{[^}]*\}|[^:/@])*:)(\$\{[^}]*\}|[^/]*)@")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
-def fetch(source: Database, folder: TaskFolder) -> Iterator[dict[str, Any]]:
+def fetch(source: Database, folder: TaskFolder) -> Generator[dict[str, Any], None, None]:
     """The query's rows, in constant memory.
 
     Raises:
@@ -56,21 +57,33 @@ def fetch(source: Database, folder: TaskFolder) -> Iterator[dict[str, Any]]:
 
 
 def warnings(source: Database) -> list[str]:
-    """A LIMIT without ORDER BY lets the database choose other rows every time."""
+    """A LIMIT without ORDER BY (the database may choose other rows every time); a password in the file."""
+    found = []
+    name = str(source.name)
     query = _QUOTED.sub(" ", source.query).upper()
     limited = re.search(r"\bLIMIT\b|\bFETCH\s+(FIRST|NEXT)\b|\bTOP\s*\(?\s*\d", query)
     if limited and not re.search(r"\bORDER\s+BY\b", query):
-        name = str(source.name)
-        return [_("source {name}: LIMIT without ORDER BY may fetch other rows next time", name=name)]
-    return []
+        found.append(_("source {name}: LIMIT without ORDER BY may fetch other rows next time", name=name))
+    if _literal_password(source):
+        found.append(_("source {name}: a password stands in the file; write ${{VAR}} and set it outside", name=name))
+    return found
+
+
+def _literal_password(source: Database) -> bool:
+    inline = _PASSWORD.search(source.connection or "")
+    return any(text and not _VARIABLE.search(text) for text in (source.password, inline and inline[2]))
 
 
 def masked(source: Database) -> dict[str, Any]:
     """The settings as written, variables not expanded, a literal password hidden: for records and hashes."""
     settings = source.model_dump(mode="json", exclude_none=True, exclude={"password"})
     if source.connection is not None:
-        settings["connection"] = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", source.connection)
+        settings["connection"] = _PASSWORD.sub(_hidden, source.connection)
     return settings
+
+
+def _hidden(match: re.Match[str]) -> str:
+    return match[0] if _VARIABLE.fullmatch(match[2]) else f"{match[1]}***@"
 
 
 def _rows(connection: Connection, source: Database, folder: TaskFolder) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ _FORMATS = {".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "jsonl", ".
 _MOST_PROBLEMS = 20
 
 
-def fetch(source: FileImport, folder: TaskFolder) -> Iterator[dict[str, Any]]:
+def fetch(source: FileImport, folder: TaskFolder) -> Generator[dict[str, Any], None, None]:
     """The file's rows. All the wrong lines (up to 20) are named in one problem.
 
     Raises:
