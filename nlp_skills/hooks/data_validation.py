@@ -39,7 +39,7 @@ def _written(task: str, path: str) -> tuple[str, list[str]]:
     checked = Check(task)
     key = os.path.relpath(path, task).replace(os.sep, "/")
     if key in _DOCUMENTS:
-        return checked.lang, checked.document(key, nag=True)
+        return checked.lang, checked.documents([key], nag=True)
     if key.startswith("data/") and key.endswith(".jsonl"):
         return checked.lang, checked.file(key, new=True)
     return checked.lang, []
@@ -52,12 +52,12 @@ def _sweep(said: dict[str, Any]) -> tuple[str, list[str]]:
     for task in ground.tasks(said):
         checked = Check(task)
         lang = checked.lang
-        for key in _DOCUMENTS:
-            if checked.document_moved(key):
-                lines += checked.document(key, nag=False)
+        moved = [key for key in _DOCUMENTS if checked.document_moved(key)]
+        lines += checked.documents(moved, nag=False) if moved else []
         for key in _SPLITS:
-            if checked.moved(key):
-                lines += checked.file(key, new=new)
+            if ground.seconds_left() < 2:
+                return lang, lines  # the rest is found again at the next stop
+            lines += checked.file(key, new=new) if checked.moved(key) else []
     return lang, lines
 
 
@@ -99,19 +99,22 @@ class Check:
         now = ground.fingerprint(os.path.join(self.task, key))
         return ground.write_json(self._seen_path, {**notes, "files": {**ground.mapping(notes.get("files")), key: now}})
 
-    def document(self, key: str, *, nag: bool) -> list[str]:
-        """task.yaml or data_source.yaml, judged by the CLI; `nag`: say so where there is none."""
+    def documents(self, keys: list[str], *, nag: bool) -> list[str]:
+        """task.yaml and data_source.yaml, judged by the CLI; `nag`: say so where there is none."""
         code, answer = ground.run_cli(self.lang, "validate", self.task, "--documents")
         if code not in (0, 1):
-            return [self.say("document_unchecked", file=self.shown(key))] if nag else []
-        noted = self._remember(key)
-        findings = [finding for finding in _errors(answer) if _is_about(finding, key)]
-        if code == 0 or not findings or not (nag or noted):
+            return [self.say("document_unchecked", file=self.shown(key)) for key in keys if nag]
+        noted = [self._remember(key) for key in keys]
+        if code == 0 or not (nag or all(noted)):
             return []
-        lines = [self.say("document_errors", file=self.shown(key), count=len(findings))]
-        for finding in findings[:_FAULTS]:
-            lines += self._finding(finding, key)
-        return lines
+        return [line for key in keys for line in self._document(key, _errors(answer))]
+
+    def _document(self, key: str, errors: list[dict[str, Any]]) -> list[str]:
+        found = [finding for finding in errors if _is_about(finding, key)]
+        if not found:
+            return []
+        lines = [self.say("document_errors", file=self.shown(key), count=len(found))]
+        return lines + [line for finding in found[:_FAULTS] for line in self._finding(finding, key)]
 
     def _finding(self, finding: dict[str, Any], key: str) -> list[str]:
         where = f"{self.shown(key)}:{finding['line']}" if finding.get("line") else self.shown(key)

@@ -123,20 +123,29 @@ def is_current(task: str, known: dict[str, Any]) -> bool:
     return mapping(known.get("documents")).get("task.yaml") == fingerprint(os.path.join(task, "task.yaml"))
 
 
+def seconds_left() -> float:
+    """What remains of this hook's time."""
+    return BUDGET_SECONDS - (time.monotonic() - STARTED)
+
+
 def run_cli(lang: str, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Run our command line and read its one JSON object; (3, {}) when it cannot run or takes too long."""
+    """Run our command line and read its one JSON object; (3, {}) when it cannot run or takes too long.
+
+    Not through bin/nlp-skills, which would first renew an environment that an update left behind: a hook
+    installs nothing. This plugin's own sources run on the dependencies that are there.
+    """
+    python = os.environ.get("NLP_SKILLS_PYTHON")
+    if not python or seconds_left() < 1:
+        return 3, {}
     import subprocess
 
-    left = BUDGET_SECONDS - (time.monotonic() - STARTED)
-    program = os.path.join(PLUGIN_ROOT, "bin", "nlp-skills")
-    if left < 1 or not os.path.isfile(program):
-        return 3, {}
+    start = f"import sys; sys.path.insert(0, {PLUGIN_ROOT!r}); from nlp_skills.cli.main import main; main()"
     try:
         done = subprocess.run(
-            ["sh", program, *arguments, "--json"],
+            [python, "-I", "-c", start, *arguments, "--json"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=left,
+            timeout=seconds_left(),
             env={**os.environ, "NLP_SKILLS_LANG": lang},
             check=False,
         )

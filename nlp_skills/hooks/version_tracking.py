@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _STEPS = {"train": "training", "evaluate": "evaluation"}
+_PROGRAMS = ("nlp-skills", "nlp_skills.cli.main")
 _SCRIPTS = {"04_train": "train", "05_evaluate": "evaluate"}
 
 
@@ -39,15 +40,21 @@ def main(arguments: list[str]) -> None:
 
 def step_of(line: str) -> str | None:
     """`train` or `evaluate` when a shell line runs that step through our program or a task's script."""
-    ours = False
-    for word in line.replace(";", " ").replace("&", " ").replace("|", " ").replace('"', " ").replace("'", " ").split():
+    parts = line.translate(str.maketrans(";&|\"'()", "       ")).split()
+    for place, word in enumerate(parts):
         name = os.path.basename(word)
         if name.rpartition(".")[0] in _SCRIPTS:
             return _SCRIPTS[name.rpartition(".")[0]]
-        if ours and name in _STEPS:
-            return name
-        ours = ours or name in ("nlp-skills", "nlp_skills", "nlp_skills.cli.main")
+        if name in _PROGRAMS and _verb(parts[place + 1 :]) in _STEPS:
+            return _verb(parts[place + 1 :])
     return None
+
+
+def _verb(arguments: list[str]) -> str | None:
+    """The command among a program's arguments; the only option before it that takes a value is --lang."""
+    while arguments and arguments[0].startswith("-"):
+        arguments = arguments[2 if arguments[0] == "--lang" else 1 :]
+    return arguments[0] if arguments else None
 
 
 def _failed_before_it_ran(lang: str, tasks: list[str], step: str | None) -> list[str]:
@@ -159,7 +166,7 @@ class Version:
         loss = _number(self.run.get("loss"))
         if loss is not None:
             lines.append(self.task.say("loss", steps=self.run.get("step"), loss=f"{loss:.4g}"))
-        return [*lines, *self._lineage("run", None), self._command("evaluate")]
+        return [*lines, *self._lineage("model", None), self._command("evaluate")]
 
     def _measured(self) -> list[str]:
         verdict = ground.mapping(self.results.get("success"))
@@ -238,9 +245,9 @@ class Version:
         """The steps write the lineage; when one died in between, the CLI completes it here."""
         if self._recorded(section, metric):
             return []
-        code, _answer = ground.run_cli(self.task.lang, "lineage", self.task.root, self.name, "--complete")
+        code, answer = ground.run_cli(self.task.lang, "lineage", self.task.root, self.name, "--complete")
         if code == 0:
-            return [self.task.say("lineage_done")]
+            return [self.task.say("lineage_done")] if answer.get("mended") else []
         command = ground.command("lineage", self.task.root, words.clean(self.name), "--complete")
         return [self.task.say("lineage_behind", command=command)]
 

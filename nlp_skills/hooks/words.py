@@ -113,7 +113,12 @@ def percent(value: float) -> str:
     return f"{value * 100:.1f}%"
 
 
+# Angle brackets could close the tags Claude Code puts around what a hook says.
+_BRACKETS = str.maketrans("<>", "‹›")
+
+
 def clean(text: object, limit: int = 80) -> str:
-    """Text from a file on one short line: control characters escaped, the rest cut."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)[:limit])
-    return shown if len(shown) <= limit and len(str(text)) <= limit else shown[: limit - 1] + "…"
+    """Text from a file on one short line: control characters escaped, tags defused, the rest cut."""
+    whole = str(text).translate(_BRACKETS)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in whole[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
