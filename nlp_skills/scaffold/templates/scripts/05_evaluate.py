@@ -1,4 +1,4 @@
-"""Step 5 of 6: measure a trained version on the test rows, beside two baselines.
+"""Step 5 of 6: measure a trained version on the test rows, beside its baselines.
 
     uv run python scripts/05_evaluate.py
     uv run python scripts/05_evaluate.py --version v2
@@ -21,6 +21,7 @@ TASK = Path(__file__).resolve().parent.parent  # works from any working director
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--version", metavar="V", help="a version other than the current one")
 parser.add_argument("--again", action="store_true", help="ask the model again although nothing changed")
+parser.add_argument("--no-base-baseline", action="store_true", help="do not measure the untrained base model beside it")
 parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
@@ -31,6 +32,8 @@ def main() -> int:
         arguments += ["--version", options.version]
     if options.again:
         arguments.append("--again")
+    if options.no_base_baseline:
+        arguments.append("--no-base-baseline")
     if options.json:
         arguments.append("--json")
     return frame.run(cli, arguments)
