@@ -107,14 +107,15 @@ def test_a_mistake_in_a_document(session: Callable[..., Any], task: Path) -> Non
         call("Read", file_path=path),
         call("Edit", file_path=path, old_string="task_type:", new_string="task_tipe:"),
         call("Edit", file_path=path, old_string="task_tipe:", new_string="task_type:"),
+        call("Read", file_path=str(task / "data_source.yaml")),
         call("Write", file_path=str(task / "data_source.yaml"), content="sources: [\n"),
     )
     line = (task / "task.yaml").read_text(encoding="utf-8").split("task_type:")[0].count("\n") + 1
     assert f"sentiment/task.yaml:{line}: unknown key task_tipe" in seen.ours(2)
     assert "did you mean task_type?" in seen.ours(2)
     assert seen.ours(3) == ""
-    assert "sentiment/data_source.yaml" in seen.ours(4)
-    assert "not valid YAML" in seen.ours(4)
+    assert "sentiment/data_source.yaml: 1 errors" in seen.ours(5)
+    assert "not valid YAML" in seen.ours(5)
 
 
 def test_a_step_that_succeeds_one_that_fails_and_one_in_the_background(session: Callable[..., Any], task: Path) -> None:
