@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nlp_skills.evaluation import significance, words
-from nlp_skills.evaluation.report_page import percent, results_of, row_text
+from nlp_skills.evaluation.report_page import results_of, row_text
 from nlp_skills.evaluation.significance import points
 from nlp_skills.i18n import _
 from nlp_skills.schema.version import Results
@@ -76,8 +76,6 @@ def _scale(result: Mapping[str, Any]) -> dict[str, Any] | None:
         "at": at,
         "low": start,
         "high": end,
-        "difference": points(macro["difference"]),
-        "interval": f"{points(low)} – {points(high)}",
         "left": points(-reach),
         "right": points(reach),
     }
@@ -85,7 +83,7 @@ def _scale(result: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _metrics(old: Results, new: Results) -> list[tuple[str, str, str, str]]:
     names = [name for name in new.metrics if name in old.metrics]
-    return [_pair(words.metric(name), old.metrics[name], new.metrics[name]) for name in names]
+    return [_pair(words.metric(name), old.metrics[name], new.metrics[name], name) for name in names]
 
 
 def _classes(old: Results, new: Results) -> list[tuple[str, str, str, str]]:
@@ -93,8 +91,9 @@ def _classes(old: Results, new: Results) -> list[tuple[str, str, str, str]]:
     return [_pair(label, old.per_class[label].f1, new.per_class[label].f1) for label in shared]
 
 
-def _pair(name: str, before: float, after: float) -> tuple[str, str, str, str]:
-    return name, percent(before), percent(after), points(after - before)
+def _pair(title: str, before: float, after: float, metric: str = "f1") -> tuple[str, str, str, str]:
+    change = f"{after - before:+.3f}" if metric == "mcc" else points(after - before)
+    return title, words.figure(metric, before), words.figure(metric, after), change
 
 
 def _tests(result: Mapping[str, Any], before: str, after: str) -> list[tuple[str, str]]:

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from nlp_skills import files
 from nlp_skills.errors import Problem
-from nlp_skills.evaluation import baselines, metrics, model, predict, subject
+from nlp_skills.evaluation import baselines, judgement, metrics, model, predict, subject
 from nlp_skills.evaluation.predict import Answer, Partial
 from nlp_skills.evaluation.subject import Subject
 from nlp_skills.extras import need
 from nlp_skills.i18n import _
-from nlp_skills.schema.task import SuccessCriteria
-from nlp_skills.schema.version import Results, Verdict
+from nlp_skills.schema.version import Results
 from nlp_skills.workspace import digest, lifecycle, lineage, lock
 from nlp_skills.workspace.folder import TaskFolder
-
-# A number that says it is a figure: 0.65, .65 or 65 %. The 2 of rules_v2 is not one.
-_ENDING_NUMBER = re.compile(r"(\d*\.\d+|\d+(?=\s*%))\s*(%?)\s*\Z")
 
 
 def evaluate(
@@ -58,7 +53,7 @@ def _known(chosen: Subject, with_base: bool) -> Results | None:
         return None
     if with_base and baselines.BASE not in found.baselines:
         return None
-    return found.model_copy(update={"success": verdict(chosen.task.success_criteria, found.metrics)})
+    return found.model_copy(update={"success": judgement.verdict(chosen.task.success_criteria, found.metrics)})
 
 
 def _measure(chosen: Subject, with_base: bool) -> Results:
@@ -80,7 +75,7 @@ def _measure(chosen: Subject, with_base: bool) -> Results:
         per_class=metrics.per_class(matrix),
         confusion_matrix=matrix,
         baselines={name: _scores(chosen, given) for name, given in others.items()},
-        success=verdict(chosen.task.success_criteria, figures),
+        success=judgement.verdict(chosen.task.success_criteria, figures),
         seconds=round(time.monotonic() - started, 1),
         device=device,
     )
@@ -155,33 +150,6 @@ def _write_predictions(chosen: Subject, answers: Sequence[Answer], others: Mappi
                 "input": {field: chosen.test[number][field] for field in chosen.fields},
             }
             stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-
-
-def verdict(criteria: SuccessCriteria, figures: Mapping[str, float]) -> Verdict:
-    """Whether the primary metric reached the threshold and passed the given baseline; None when neither is set."""
-    value = figures.get(criteria.primary_metric)
-    baseline = baseline_value(criteria.baseline)
-    judged = []
-    if value is not None and criteria.threshold is not None:
-        judged.append(value >= criteria.threshold)
-    if value is not None and baseline is not None:
-        judged.append(value > baseline)
-    return Verdict(
-        primary_metric=criteria.primary_metric,
-        value=value,
-        threshold=criteria.threshold,
-        baseline=baseline,
-        met=all(judged) if judged else None,
-    )
-
-
-def baseline_value(baseline: float | str | None) -> float | None:
-    """`0.65`, `rule_based_0.65` and `65%` as the fraction 0.65; None where there is no figure."""
-    if baseline is None or isinstance(baseline, int | float):
-        return baseline
-    if not (found := _ENDING_NUMBER.search(baseline)):
-        return None
-    return float(found[1]) / (100 if found[2] else 1)
 
 
 def _record(chosen: Subject, results: Results) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import baselines, charts, metrics, significance, words
+from nlp_skills.evaluation import baselines, charts, judgement, metrics, significance, words
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 from nlp_skills.schema.task import Task
@@ -29,11 +29,6 @@ class Bar:
     high: float | None = None
     interval: str = ""
     kind: str = "other"
-
-
-def percent(fraction: float | None, digits: int = 1) -> str:
-    """81.5%"""
-    return "–" if fraction is None else f"{fraction * 100:.{digits}f}%"
 
 
 def cut(text: object, limit: int = TEXT_LENGTH) -> str:
@@ -63,7 +58,7 @@ def context(folder: TaskFolder, version: VersionFolder, against: str | None) -> 
     return {
         "task": task,
         "version": version.name,
-        "verdict": verdict(task, results, predictions, earlier),
+        "verdict": verdict(results, predictions, earlier),
         "beside": _beside(results, predictions, earlier),
         "metrics": _metrics(results),
         "classes": _classes(results),
@@ -89,69 +84,29 @@ def _earlier(folder: TaskFolder, version: VersionFolder, against: str | None) ->
 
 
 def verdict(
-    task: Task, results: Results, predictions: Sequence[Mapping[str, Any]], earlier: VersionFolder | None
+    results: Results, predictions: Sequence[Mapping[str, Any]], earlier: VersionFolder | None
 ) -> dict[str, Any]:
     """The block on top: a headline, the figure, and what else must be known before deciding."""
     success = results.success
     name = success.primary_metric
-    interval = results.intervals.get(name)
-    warnings, sentences = [], []
-    if beaten := beaten_by(results):
-        warnings.append(_(
-            "{baseline} scores {theirs}, this version {ours}: the simpler means is the better choice so far.",
-            baseline=words.baseline(beaten), theirs=percent(results.baselines[beaten][name]),
-            ours=percent(success.value),
-        ))  # fmt: skip
-    if best := _best_baseline(results):
+    sentences = []
+    if best := judgement.best_baseline(results):
         sentences.append(significance.sentence(_against(predictions, best), words.baseline(best), results.version))
     if earlier:
         compared = significance.compare_rows(significance.load(earlier.predictions_path), predictions)
         sentences.append(significance.sentence(compared, earlier.name, results.version))
-    if interval and success.threshold is not None and interval[0] < success.threshold <= interval[1]:
-        warnings.append(_("The threshold lies inside the interval: other test rows could have decided otherwise."))
     state = {True: "good", False: "bad", None: "open"}[success.met]
     return {
-        "state": "doubt" if state == "good" and beaten else state,
-        "headline": _headline(results.version, success.met),
+        "state": "doubt" if state == "good" and judgement.beaten_by(results) else state,
+        "headline": judgement.headline(results),
         "metric": words.metric(name),
-        "value": percent(success.value),
-        "interval": _interval(interval),
-        "criteria": _criteria(results),
-        "warnings": warnings,
+        "value": words.figure(name, success.value),
+        "interval": _interval(results.intervals.get(name), name),
+        "criteria": judgement.criteria(results),
+        "warnings": judgement.warnings(results),
         "sentences": sentences,
         "rows": _("{rows} test rows", rows=results.test_rows),
     }
-
-
-def _headline(version: str, met: bool | None) -> str:
-    if met is None:
-        return _("{version} was measured; no success criterion is set", version=version)
-    if met:
-        return _("{version} meets its success criteria", version=version)
-    return _("{version} does not meet its success criteria", version=version)
-
-
-def _criteria(results: Results) -> list[str]:
-    success, found = results.success, []
-    if success.threshold is not None:
-        found.append(_("threshold {value}", value=percent(success.threshold)))
-    if success.baseline is not None:
-        found.append(_("given baseline {value}", value=percent(success.baseline)))
-    return found
-
-
-def _best_baseline(results: Results) -> str | None:
-    name = results.success.primary_metric
-    scored = {key: figures[name] for key, figures in results.baselines.items() if name in figures}
-    return max(scored, key=lambda key: scored[key]) if scored else None
-
-
-def beaten_by(results: Results) -> str | None:
-    """The baseline with the best primary metric, where it is at least as good as the version."""
-    best, name = _best_baseline(results), results.success.primary_metric
-    if best is None or results.success.value is None:
-        return None
-    return best if results.baselines[best][name] >= results.success.value else None
 
 
 def _against(predictions: Sequence[Mapping[str, Any]], baseline: str) -> dict[str, Any]:
@@ -169,17 +124,18 @@ def _beside(
 ) -> dict[str, Any]:
     """The primary metric of this version, the one before and the baselines, best first."""
     name = results.success.primary_metric
-    bars = [bar(results.version, results.metrics.get(name), results.intervals.get(name), "own")]
+    bars = [bar(results.version, results.metrics.get(name), results.intervals.get(name), metric=name, kind="own")]
     if earlier and (before := results_of(earlier)):
-        bars.append(bar(earlier.name, before.metrics.get(name), before.intervals.get(name)))
+        bars.append(bar(earlier.name, before.metrics.get(name), before.intervals.get(name), metric=name))
     for key, figures in results.baselines.items():
-        bars.append(bar(words.baseline(key), figures.get(name), _baseline_interval(results, predictions, key, name)))
+        interval = _baseline_interval(results, predictions, key, name)
+        bars.append(bar(words.baseline(key), figures.get(name), interval, metric=name))
     threshold = results.success.threshold
     return {
         "metric": words.metric(name),
         "bars": sorted(bars, key=lambda entry: -entry.at),
         "threshold": None if threshold is None else round(threshold * 100, 2),
-        "threshold_text": percent(threshold),
+        "threshold_text": words.figure(name, threshold),
     }
 
 
@@ -194,25 +150,28 @@ def _baseline_interval(
     return metrics.intervals(matrix).get(name)
 
 
-def bar(name: str, value: float | None, interval: Sequence[float] | None, kind: str = "other") -> Bar:
+def bar(
+    name: str, value: float | None, interval: Sequence[float] | None, *, metric: str = "", kind: str = "other"
+) -> Bar:
     """A value on a scale from 0 to 100 %."""
     at = _clamped(value or 0)
     if interval is None:
-        return Bar(name, percent(value), at, kind=kind)
+        return Bar(name, words.figure(metric, value), at, kind=kind)
     low, high = (_clamped(edge) for edge in interval)
-    return Bar(name, percent(value), at, low, high, _interval(interval), kind)
+    return Bar(name, words.figure(metric, value), at, low, high, _interval(interval, metric), kind)
 
 
 def _clamped(fraction: float) -> float:
     return round(min(max(fraction, 0), 1) * 100, 2)
 
 
-def _interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f"{percent(interval[0])} – {percent(interval[1])}"
+def _interval(interval: Sequence[float] | None, metric: str = "") -> str:
+    return "" if interval is None else " – ".join(words.figure(metric, edge) for edge in interval)
 
 
 def _metrics(results: Results) -> list[Bar]:
-    return [bar(words.metric(name), value, results.intervals.get(name)) for name, value in results.metrics.items()]
+    ranges = results.intervals
+    return [bar(words.metric(name), value, ranges.get(name), metric=name) for name, value in results.metrics.items()]
 
 
 def _classes(results: Results) -> list[dict[str, Any]]:
@@ -221,8 +180,8 @@ def _classes(results: Results) -> list[dict[str, Any]]:
     return [
         {
             "bar": bar(label, figures.f1, ranges.get(label)),
-            "precision": percent(figures.precision),
-            "recall": percent(figures.recall),
+            "precision": words.percent(figures.precision),
+            "recall": words.percent(figures.recall),
             "support": figures.support,
         }
         for label, figures in results.per_class.items()
@@ -253,7 +212,7 @@ def errors(predictions: Sequence[Mapping[str, Any]], limit: int = ERRORS) -> dic
             "text": row_text(row),
             "gold": row["gold"],
             "predicted": row["predicted"],
-            "sure": percent(_confidence(row), 0),
+            "sure": words.percent(_confidence(row), 0),
             "tfidf_right": _others(row).get(baselines.TFIDF) == row["gold"],
         }
         for row in wrong[:limit]

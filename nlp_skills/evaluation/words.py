@@ -20,6 +20,16 @@ def metric(name: str) -> str:
     return known.get(name, name)
 
 
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A fraction as people read it: 81.5%."""
+    return "–" if fraction is None else f"{fraction * 100:.{digits}f}%"
+
+
+def figure(name: str, value: float | None) -> str:
+    """A metric's value: a percentage, but a correlation as itself."""
+    return percent(value) if name != "mcc" or value is None else f"{value:.3f}"
+
+
 def baseline(name: str) -> str:
     """A baseline's name for people."""
     known = {
@@ -35,7 +45,7 @@ def shared() -> dict[str, str]:
     return {
         "metric": _("Metric"),
         "class": _("Class"),
-        "interval": _("95 % interval"),
+        "interval": _("95% interval"),
         "precision": _("Precision"),
         "recall": _("Recall"),
         "support": _("Rows"),
@@ -53,7 +63,7 @@ def report() -> dict[str, str]:
     return shared() | {
         "kind": _("Evaluation"),
         "beside": _("Beside simpler means"),
-        "beside_note": _("All of them answered the same test rows. The bar is the 95 % interval."),
+        "beside_note": _("All of them answered the same test rows. The bar is the 95% interval."),
         "threshold": _("Threshold"),
         "baseline": _("Given baseline"),
         "metrics": _("Metrics"),
@@ -90,7 +100,9 @@ def comparison() -> dict[str, str]:
     return shared() | {
         "kind": _("Comparison"),
         "difference": _("Difference"),
-        "difference_note": _("Macro-F1 of the later minus the earlier, on the rows both answered."),
+        "difference_note": _(
+            "Macro-F1 of the later minus the earlier, in points, on the rows both answered. The bar is the interval."
+        ),
         "metrics": _("Metrics"),
         "classes": _("F1 by class"),
         "settings": _("What differs in how they were made"),
@@ -98,12 +110,9 @@ def comparison() -> dict[str, str]:
         "fixed": _("Put right"),
         "broken": _("Broken"),
         "flips_note": _("Rows that only one of the two answered correctly."),
-        "before": _("Before"),
-        "after": _("After"),
         "change": _("Change"),
         "tests": _("Tests"),
         "rows_shared": _("Test rows both answered"),
-        "rows_only": _("Rows only {version} answered"),
         "bootstrap_p": _("Macro-F1, paired bootstrap: p"),
         "mcnemar_p": _("Accuracy, exact McNemar test: p"),
         "visible": _("Smallest difference these rows would show"),

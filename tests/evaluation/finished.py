@@ -13,7 +13,7 @@ from conftest import TASK_YAML, write_rows
 
 from nlp_skills import files
 from nlp_skills.evaluation import baselines, metrics
-from nlp_skills.evaluation.evaluate import verdict
+from nlp_skills.evaluation.judgement import verdict
 from nlp_skills.schema.task import SuccessCriteria
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import DataSnapshot, LineageData, LineageRun, ModelInfo, Results, SplitFile

@@ -1,0 +1,99 @@
+"""Evaluate a version; write its report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nlp_skills.cli import frame
+from nlp_skills.i18n import N_, _
+
+if TYPE_CHECKING:
+    from nlp_skills.schema.version import Results
+    from nlp_skills.workspace.folder import TaskFolder
+
+
+@frame.command(
+    "evaluate",
+    help=N_("Measure a version on the test rows, beside its baselines, and judge it by the success criteria."),
+    examples=["nlp-skills evaluate", "nlp-skills evaluate reviews --version v1 --again", "nlp-skills evaluate --json"],
+)
+@frame.task_argument
+@frame.version_option
+@frame.option("--again", is_flag=True, help=N_("Ask the model anew, though the results are there."))
+@frame.option("--no-base-baseline", is_flag=True, help=N_("Do not measure the untrained base model beside it."))
+@frame.option("--gate", is_flag=True, help=N_("Exit with 1 when the success criteria are not met."))
+@frame.json_option
+def evaluate(
+    folder: TaskFolder, version_name: str | None, again: bool, no_base_baseline: bool, gate: bool, as_json: bool
+) -> int:
+    from nlp_skills.evaluation import evaluate as evaluation
+
+    results = evaluation.evaluate(folder, version_name, again=again, base_baseline=not no_base_baseline)
+    passed = not gate or results.success.met is not False
+    if as_json:
+        frame.emit({"ok": passed, **results.dump()})
+    else:
+        _show(folder, results)
+    return 0 if passed else 1
+
+
+def _show(folder: TaskFolder, results: Results) -> None:
+    from nlp_skills.evaluation import words
+
+    frame.say(_("{task} {version}: {rows} test rows", task=folder.task().task_name, version=results.version,
+                rows=results.test_rows))  # fmt: skip
+    columns = ["", *(words.metric(name) for name in _columns(results))]
+    lines = [[results.version, *_figures(results.metrics, results)], [_("95% interval"), *_intervals(results)]]
+    lines += [[words.baseline(name), *_figures(given, results)] for name, given in results.baselines.items()]
+    frame.table(columns, lines, right=range(1, len(columns)))
+    columns = [_("Class"), _("Precision"), _("Recall"), "F1", _("Rows")]
+    classes = [
+        [label, *map(frame.percent, (part.precision, part.recall, part.f1)), str(part.support)]
+        for label, part in results.per_class.items()
+    ]
+    frame.table(columns, classes, right=range(1, len(columns)))
+    for line in _conclusion(folder, results):
+        frame.say(line)
+
+
+def _columns(results: Results) -> list[str]:
+    return list(dict.fromkeys([results.success.primary_metric, "macro_f1", "accuracy"]))
+
+
+def _figures(given: dict[str, float], results: Results) -> list[str]:
+    return [frame.percent(given.get(name)) for name in _columns(results)]
+
+
+def _intervals(results: Results) -> list[str]:
+    ranges = (results.intervals.get(name) for name in _columns(results))
+    return ["-" if found is None else " - ".join(map(frame.percent, found)) for found in ranges]
+
+
+def _conclusion(folder: TaskFolder, results: Results) -> list[str]:
+    """What the figures mean, and what to do next."""
+    from nlp_skills.evaluation import baselines, judgement
+
+    head = ", ".join([judgement.headline(results), *judgement.criteria(results)])
+    lines = [head, *judgement.warnings(results)]
+    if baselines.TFIDF not in results.baselines:
+        lines.append(_("no baselines were fitted: data/train.jsonl is not what this version was trained on"))
+    task, version = folder.task().task_name, results.version
+    lines.append(_("next: {command}", command=f"nlp-skills report {task} --version {version}"))
+    return lines
+
+
+@frame.command(
+    "report",
+    help=N_("Write a version's report: one HTML page that needs no network."),
+    examples=["nlp-skills report", "nlp-skills report reviews --version v2 --against v1"],
+)
+@frame.task_argument
+@frame.version_option
+@frame.option("--against", metavar="V", help=N_("The version it is judged beside; its parent when left out."))
+@frame.json_option
+def report(folder: TaskFolder, version_name: str | None, against: str | None, as_json: bool) -> None:
+    from nlp_skills.evaluation import report as pages
+
+    path = pages.write(folder, version_name, against=against)
+    content: dict[str, Any] = {"ok": True, "report": path}
+    frame.emit(content) if as_json else frame.say(_("report: {path}", path=frame.shown(path)))

@@ -1,0 +1,97 @@
+"""What a version's results mean: were the success criteria met, and is something simpler as good?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from nlp_skills.evaluation import words
+from nlp_skills.i18n import _
+from nlp_skills.schema.task import SuccessCriteria
+from nlp_skills.schema.version import Results, Verdict
+
+# A number that says it is a figure: 0.65, .65 or 65 %. The 2 of rules_v2 is not one.
+_ENDING_NUMBER = re.compile(r"(\d*\.\d+|\d+(?=\s*%))\s*(%?)\s*\Z")
+
+
+def verdict(criteria: SuccessCriteria, figures: Mapping[str, float]) -> Verdict:
+    """Whether the primary metric reached the threshold and passed the given baseline; None when neither is set."""
+    value = figures.get(criteria.primary_metric)
+    baseline = baseline_value(criteria.baseline)
+    judged = []
+    if value is not None and criteria.threshold is not None:
+        judged.append(value >= criteria.threshold)
+    if value is not None and baseline is not None:
+        judged.append(value > baseline)
+    return Verdict(
+        primary_metric=criteria.primary_metric,
+        value=value,
+        threshold=criteria.threshold,
+        baseline=baseline,
+        met=all(judged) if judged else None,
+    )
+
+
+def baseline_value(baseline: float | str | None) -> float | None:
+    """`0.65`, `rule_based_0.65` and `65%` as the fraction 0.65; None where there is no figure."""
+    if baseline is None or isinstance(baseline, int | float):
+        return baseline
+    if not (found := _ENDING_NUMBER.search(baseline)):
+        return None
+    return float(found[1]) / (100 if found[2] else 1)
+
+
+def best_baseline(results: Results) -> str | None:
+    """The baseline with the highest primary metric."""
+    name = results.success.primary_metric
+    scored = {key: figures[name] for key, figures in results.baselines.items() if name in figures}
+    return max(scored, key=lambda key: scored[key]) if scored else None
+
+
+def beaten_by(results: Results) -> str | None:
+    """The best baseline, where it is at least as good as the version."""
+    best, value = best_baseline(results), results.success.value
+    if best is None or value is None:
+        return None
+    return best if results.baselines[best][results.success.primary_metric] >= value else None
+
+
+def headline(results: Results) -> str:
+    """The verdict in a few words."""
+    met, version = results.success.met, results.version
+    if met is None:
+        return _("{version} was measured; no success criterion is set", version=version)
+    if met:
+        return _("{version} meets its success criteria", version=version)
+    return _("{version} does not meet its success criteria", version=version)
+
+
+def criteria(results: Results) -> list[str]:
+    """The success criteria, each in a few words."""
+    success, found = results.success, []
+    if success.threshold is not None:
+        found.append(_("threshold {value}", value=words.figure(success.primary_metric, success.threshold)))
+    if success.baseline is not None:
+        found.append(_("given baseline {value}", value=words.figure(success.primary_metric, success.baseline)))
+    return found
+
+
+def warnings(results: Results) -> list[str]:
+    """What to know before acting on the verdict, the gravest first."""
+    success, found = results.success, []
+    name = success.primary_metric
+    if beaten := beaten_by(results):
+        theirs = results.baselines[beaten][name]
+        found.append(
+            _(
+                "{baseline} scores {theirs}, {version} {ours}: the simpler means is the better choice so far.",
+                baseline=words.baseline(beaten),
+                theirs=words.figure(name, theirs),
+                version=results.version,
+                ours=words.figure(name, success.value),
+            )
+        )
+    low, high = results.intervals.get(name, (0.0, 0.0))
+    if success.threshold is not None and low < success.threshold <= high:
+        found.append(_("The threshold lies inside the interval: other test rows could have decided otherwise."))
+    return found
