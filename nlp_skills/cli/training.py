@@ -54,7 +54,7 @@ def _show(checked: Preflight, write: Any) -> None:
         )
     for finding in checked.findings:
         if finding.severity == "warning":
-            write(f"{_('warning:')} {finding.message}")
+            write(f"{_('warning:')} {finding.where}: {finding.message}" if finding.where else finding.message)
 
 
 @frame.command(

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nlp_skills import extras, files
+from nlp_skills.data import validate
+from nlp_skills.data.findings import Finding
 from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
@@ -21,9 +23,6 @@ from nlp_skills.schema.training import Config
 from nlp_skills.training import base_model
 from nlp_skills.training.encode import Encoded, encode, keeps_loss, marked, read_rows
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
-
-if TYPE_CHECKING:
-    from nlp_skills.data.validate import Finding
 
 SPLITS = ("train", "valid")
 
@@ -48,13 +47,10 @@ class Preflight:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; the encoded rows stay out."""
-        import dataclasses
-
-        findings = [dataclasses.asdict(finding) for finding in self.findings]
         return {
             "ok": self.ok,
             "version": self.version,
-            "findings": findings,
+            "findings": [finding.as_dict() for finding in self.findings],
             "example": self.example,
             "lengths": self.lengths,
         }
@@ -62,7 +58,7 @@ class Preflight:
     def problem(self) -> Invalid:
         """The refusal, every error in it."""
         errors = [finding for finding in self.findings if finding.severity == "error"]
-        first, *rest = [Invalid(e.message, file=e.file, line=e.line, mend=e.mend) for e in errors]
+        first, *rest = [Invalid(e.message, file=e.file, line=e.line, cause=e.cause, mend=e.mend) for e in errors]
         first.also.extend(rest)
         return first
 
@@ -110,8 +106,6 @@ def check(folder: TaskFolder, version: str | None = None) -> Preflight:
         Invalid: the version has no configuration, or the data files are not there.
         Unavailable: the base model or a package is missing, or the method is not available.
     """
-    from nlp_skills.data import validate
-
     found = configured(folder, version)
     task, config = folder.task(), found.config()
     refuse_unavailable(task, config, found)
@@ -167,9 +161,7 @@ class _Look:
 
     def findings(self) -> list[Finding]:
         """What was found, in words."""
-        from nlp_skills.data.validate import Finding
-
-        return [Finding(**self._words(split, code)) for split, code in self.seen]
+        return [self._finding(split, code) for split, code in self.seen]
 
     def _encode(self, split: str, line: int, row: dict[str, Any]) -> Encoded | None:
         try:
@@ -205,25 +197,30 @@ class _Look:
         self.seen[split, code] += 1
         self.first.setdefault((split, code), (line, error))
 
-    def _words(self, split: str, code: str) -> dict[str, Any]:
+    def _finding(self, split: str, code: str) -> Finding:
         line, error = self.first[split, code]
         count = self.seen[split, code]
-        message, mend = _sentences(code, count, self.config.max_length, error)
-        severity = "warning" if code in ("special_tokens", "cut") else "error"
-        file = str(self.folder.split(split))
-        parts = {"severity": severity, "code": code, "file": file, "line": line, "count": count}
-        return {**parts, "message": message, "mend": mend}
+        message, mend = (
+            _sentences(code, count, self.config.max_length) if error is None else (error.message, error.mend)
+        )
+        return Finding(
+            "warning" if code in ("special_tokens", "cut") else "error",
+            code,
+            message,
+            file=str(self.folder.split(split)),
+            line=line,
+            count=count,
+            mend=mend,
+            cause=None if error is None else error.cause,
+        )
 
 
 def _texts(row: dict[str, Any]) -> Iterable[str]:
     return (value for value in row.values() if isinstance(value, str))
 
 
-def _sentences(code: str, count: int, max_length: int, error: Invalid | None) -> tuple[str, str | None]:
+def _sentences(code: str, count: int, max_length: int) -> tuple[str, str | None]:
     """Message and mend of a finding."""
-    if error is not None:
-        cause = f" ({error.cause})" if error.cause else ""
-        return f"{error.message}{cause}", error.mend
     template = _("choose an instruction-tuned base model, or one whose chat template ends the assistant's turn")
     longer = _("raise max_length, shorten the texts, or set allow_truncation: true to leave out their middle")
     return {
