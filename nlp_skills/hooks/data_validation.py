@@ -29,36 +29,38 @@ def main(_arguments: list[str]) -> None:
     written = ground.mapping(said.get("tool_input")).get("file_path")
     if isinstance(written, str):
         task = ground.task_above(os.path.dirname(written))
-        lang, lines = _written(task, written) if task else ("en", [])
+        lang, blocks = _written(task, written) if task else ("en", [])
     else:
-        lang, lines = _sweep(said)
-    ground.speak(said, lang, lines)
+        lang, blocks = _sweep(said)
+    ground.speak(said, lang, blocks)
 
 
-def _written(task: str, path: str) -> tuple[str, list[str]]:
+def _written(task: str, path: str) -> tuple[str, list[list[str]]]:
     checked = Check(task)
     key = os.path.relpath(path, task).replace(os.sep, "/")
     if key in _DOCUMENTS:
         return checked.lang, checked.documents([key], nag=True)
     if key.startswith("data/") and key.endswith(".jsonl"):
-        return checked.lang, checked.file(key, new=True)
+        return checked.lang, [checked.file(key, new=True)]
     return checked.lang, []
 
 
-def _sweep(said: dict[str, Any]) -> tuple[str, list[str]]:
+def _sweep(said: dict[str, Any]) -> tuple[str, list[list[str]]]:
     """Every task's splits and documents that moved. At SessionStart a file never seen is only taken note of."""
     new = said.get("hook_event_name") != "SessionStart"
-    lang, lines = "en", []
+    lang: str = "en"
+    blocks: list[list[str]] = []
     for task in ground.tasks(said):
         checked = Check(task)
         lang = checked.lang
         moved = [key for key in _DOCUMENTS if checked.document_moved(key)]
-        lines += checked.documents(moved, nag=False) if moved else []
+        blocks += checked.documents(moved, nag=False) if moved else []
         for key in _SPLITS:
             if ground.seconds_left() < 2:
-                return lang, lines  # the rest is found again at the next stop
-            lines += checked.file(key, new=new) if checked.moved(key) else []
-    return lang, lines
+                return lang, blocks  # the rest is found again at the next stop
+            if checked.moved(key):
+                blocks.append(checked.file(key, new=new))
+    return lang, blocks
 
 
 class Check:
@@ -99,15 +101,15 @@ class Check:
         now = ground.fingerprint(os.path.join(self.task, key))
         return ground.write_json(self._seen_path, {**notes, "files": {**ground.mapping(notes.get("files")), key: now}})
 
-    def documents(self, keys: list[str], *, nag: bool) -> list[str]:
+    def documents(self, keys: list[str], *, nag: bool) -> list[list[str]]:
         """task.yaml and data_source.yaml, judged by the CLI; `nag`: say so where there is none."""
         code, answer = ground.run_cli(self.lang, "validate", self.task, "--documents")
         if code not in (0, 1):
-            return [self.say("document_unchecked", file=self.shown(key)) for key in keys if nag]
+            return [[self.say("document_unchecked", file=self.shown(key))] for key in keys if nag]
         noted = [self._remember(key) for key in keys]
         if code == 0 or not (nag or all(noted)):
             return []
-        return [line for key in keys for line in self._document(key, _errors(answer))]
+        return [self._document(key, _errors(answer)) for key in keys]
 
     def _document(self, key: str, errors: list[dict[str, Any]]) -> list[str]:
         found = [finding for finding in errors if _is_about(finding, key)]
@@ -164,6 +166,7 @@ class Check:
     def _summary(self, key: str, report: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
         head = [self.say("rows", file=self.shown(key), rows=report["rows"], bad=report["bad"])]
         head += [self.say(name, count=report[name]) for name in ("blank", "duplicates") if report.get(name)]
+        head += [] if before else [self.say("first")]
         lines = [", ".join(head)]
         faults = [fault for fault in report["faults"] if fault["code"] != "duplicate"]
         lines += [self.say("fault", line=fault["line"], what=self._fault(fault)) for fault in faults[:_FAULTS]]
@@ -196,7 +199,7 @@ class Check:
 
     def _changes(self, report: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
         if not before:
-            return [self.say("first")]
+            return []
         changes = [
             self.say(phrase, before=before.get(name), after=report[name])
             for name, phrase in (("rows", "row_change"), ("bad", "bad_change"))

@@ -161,14 +161,22 @@ def command(verb: str, task: str, *options: str) -> str:
     return " ".join(["nlp-skills", verb, name if plain else "'" + name.replace("'", "'\\''") + "'", *options])
 
 
-def speak(said: dict[str, Any], lang: str, lines: list[str]) -> None:
-    """Facts for the model and their first line for the person; nothing when there are none."""
+def speak(said: dict[str, Any], lang: str, blocks: list[list[str]]) -> None:
+    """Facts for the model, one block a file or version, and the first line for the person; or nothing."""
+    lines = _fit(lang, [block for block in blocks if block])
     if not lines:
         return
-    if len(lines) > _LINES:
-        left_out = len(lines) - _LINES + 1
-        lines = [*lines[: _LINES - 1], words.phrase(lang, "cut", count=left_out)]
-    lines = [f"[nlp-skills] {lines[0]}", *lines[1:]]
+    lines[0] = f"[nlp-skills] {lines[0]}"
     context = {"hookEventName": said.get("hook_event_name"), "additionalContext": "\n".join(lines)}
     # ASCII, whatever the locale: the reader decodes JSON.
     sys.stdout.write(json.dumps({"systemMessage": lines[0], "hookSpecificOutput": context}))
+
+
+def _fit(lang: str, blocks: list[list[str]]) -> list[str]:
+    """At most twelve lines: every block's first line before any block's second, and so on."""
+    places = [(rank, number) for number, block in enumerate(blocks) for rank in range(len(block))]
+    if len(places) <= _LINES:
+        return [line for block in blocks for line in block]
+    kept = sorted((number, rank) for rank, number in sorted(places)[: _LINES - 1])
+    left_out = words.phrase(lang, "cut", count=len(places) - len(kept))
+    return [*(blocks[number][rank] for number, rank in kept), left_out]

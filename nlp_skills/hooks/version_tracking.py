@@ -27,15 +27,16 @@ def main(arguments: list[str]) -> None:
     line = str(ground.mapping(said.get("tool_input")).get("command") or "")
     if arguments == ["evaluate"] and "train" in line:
         return  # hooks.json starts us for either word; the other one of us has this command
-    lang, lines = "en", []
+    lang = "en"
+    blocks: list[list[str]] = []
     tasks = ground.tasks(said)
     for task in tasks:
         told = Task(task)
         lang = told.lang
-        lines += told.news(newest_only=said.get("hook_event_name") == "SessionStart")
-    if tasks and not lines and said.get("hook_event_name") == "PostToolUseFailure":
-        lines = _failed_before_it_ran(lang, tasks, step_of(line))
-    ground.speak(said, lang, lines)
+        blocks += told.news(newest_only=said.get("hook_event_name") == "SessionStart")
+    if tasks and not blocks and said.get("hook_event_name") == "PostToolUseFailure":
+        blocks = [_failed_before_it_ran(lang, tasks, step_of(line))]
+    ground.speak(said, lang, blocks)
 
 
 def step_of(line: str) -> str | None:
@@ -80,8 +81,8 @@ class Task:
     def say(self, key: str, **values: object) -> str:
         return words.phrase(self.lang, key, **values)
 
-    def news(self, *, newest_only: bool) -> list[str]:
-        """Lines about every version that ended something since the last time; noted as told."""
+    def news(self, *, newest_only: bool) -> list[list[str]]:
+        """A block about every version that ended something since the last time; noted as told."""
         told = ground.mapping(self.notes.get("versions"))
         ends = [version for version in self._versions() if version.mark != told.get(version.name)]
         if not ends:
@@ -91,7 +92,7 @@ class Task:
             return []  # a note that cannot be kept would be told again and again
         # A task seen for the first time may hold years of versions: history is asked for, not told.
         shown = ends[-1:] if newest_only or not told else ends
-        return [line for version in shown for line in version.lines()]
+        return [version.lines() for version in shown]
 
     def _versions(self) -> list[Version]:
         folder = os.path.join(self.root, "versions")
@@ -203,7 +204,9 @@ class Version:
         if not known:
             return []
         value, name = max(known)
-        return [self.task.say("baseline", name=words.clean(name, 30), value=words.percent(value))]
+        ours = _number(ground.mapping(self.results.get("metrics")).get(primary))
+        key = "baseline" if ours is not None and ours > value else "baseline_wins"
+        return [self.task.say(key, name=words.clean(name, 30), value=words.percent(value))]
 
     def _parent(self) -> Version | None:
         name = _yaml_line(self._lineage_text(), "parent")

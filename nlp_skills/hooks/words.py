@@ -20,7 +20,7 @@ _TABLE = {
     "change": ("change since the last check: {changes}", "與上次檢查相比:{changes}"),
     "row_change": ("rows {before} → {after}", "筆數 {before} → {after}"),
     "bad_change": ("bad {before} → {after}", "有問題 {before} → {after}"),
-    "first": ("first check of this file", "首次檢查此檔案"),
+    "first": ("first check", "首次檢查"),
     "full": ("full check: {command}", "完整檢查:{command}"),
     "too_large": (
         "{file}: changed and unchecked, {size} MB is over the hook's {limit} MB; full check: {command}",
@@ -71,6 +71,10 @@ _TABLE = {
     "not_met": ("criterion ≥ {threshold}: not met", "成功標準 ≥ {threshold}:未達成"),
     "no_criterion": ("task.yaml sets no threshold", "task.yaml 未設定門檻"),
     "baseline": ("best baseline {name}: {value}", "最佳基準 {name}:{value}"),
+    "baseline_wins": (
+        "best baseline {name}: {value}, which this version does not beat",
+        "最佳基準 {name}:{value},此版本未能超越",
+    ),
     "parent": (
         "parent {parent} had {name} {value} on the same test rows ({change} points)",
         "前一版 {parent} 在相同測試資料上的 {name} 為 {value}(差 {change} 個百分點)",
@@ -80,8 +84,8 @@ _TABLE = {
         "前一版 {parent} 的 {name} 為 {value},但測試資料不同,無法比較",
     ),
     "no_run": (
-        "the {kind} command failed and recorded no new run; all versions are as they were",
-        "{kind}指令失敗,沒有留下新的執行紀錄;所有版本維持原狀",
+        "the {kind} command failed before it recorded a run",
+        "{kind}指令在留下執行紀錄之前就失敗了",
     ),
     "lineage_done": ("lineage.yaml was behind and has been completed", "lineage.yaml 先前未更新,已補齊"),
     "lineage_behind": ("lineage.yaml lacks these results: {command}", "lineage.yaml 缺少這些結果:{command}"),

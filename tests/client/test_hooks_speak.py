@@ -135,7 +135,7 @@ def test_a_step_that_succeeds_one_that_fails_and_one_in_the_background(session: 
     assert seen.ours(3) == ""
     assert "sentiment v1: training failed" in seen.ours(4)
     assert "cause: loss is NaN" in seen.ours(4)
-    assert "the training command failed and recorded no new run" in seen.ours(5)
+    assert "the training command failed before it recorded a run" in seen.ours(5)
     assert seen.ours(6) == ""  # launched, not ended
     assert seen.ours(7) == ""
     assert "macro_f1 50.0%" in seen.ours(8)  # Stop: it has ended meanwhile

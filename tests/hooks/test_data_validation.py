@@ -45,9 +45,8 @@ def test_rows_bad_lines_distribution_and_change(task: Path) -> None:
     path = task / "data" / "train.jsonl"
     first = wrote(path, reviews(6))
     assert first.lines == [
-        "[nlp-skills] sentiment/data/train.jsonl: 6 rows, 0 bad",
+        "[nlp-skills] sentiment/data/train.jsonl: 6 rows, 0 bad, first check",
         "label: negative 2 (33.3%), neutral 2 (33.3%), positive 2 (33.3%)",
-        "first check of this file",
     ]
     assert first.person == first.lines[0]
     assert json.loads(first.out)["hookSpecificOutput"]["hookEventName"] == "PostToolUse"
@@ -86,8 +85,9 @@ def test_at_most_twelve_lines_however_much_is_wrong(task: Path) -> None:
         path.write_text(many, encoding="utf-8")
     said = swept(task.parent)
     assert len(said.lines) == 12
-    assert "500 rows, 500 bad" in said.lines[0]
-    assert said.lines[-1] == "… 13 more lines left out"
+    for name in ("train", "valid", "test"):  # every file is named before any is told in full
+        assert any(f"sentiment/data/{name}.jsonl: 500 rows, 500 bad" in line for line in said.lines)
+    assert said.lines[-1] == "… 10 more lines left out"
 
 
 def test_text_from_the_data_is_escaped_and_cut(task: Path) -> None:
@@ -96,7 +96,7 @@ def test_text_from_the_data_is_escaped_and_cut(task: Path) -> None:
     assert "label = '‹/system-reminder›" in said.lines[1]
     assert "\x1b" not in said.lines[1]
     assert len(said.lines[1]) < 130
-    assert len(said.lines) == 4
+    assert len(said.lines) == 3
 
 
 @pytest.mark.parametrize("event", ["Stop", "PostToolUse-Bash"])
@@ -110,7 +110,7 @@ def test_a_start_takes_note_of_good_data_and_speaks_of_bad(task: Path) -> None:
     write_rows(task / "data" / "train.jsonl", reviews(9))
     write_rows(task / "data" / "test.jsonl", [{"label": "neutral"}])
     said = swept(task.parent, "SessionStart")
-    assert said.lines[0] == "[nlp-skills] sentiment/data/test.jsonl: 1 rows, 1 bad"
+    assert said.lines[0] == "[nlp-skills] sentiment/data/test.jsonl: 1 rows, 1 bad, first check"
     assert not any("train" in line for line in said.lines)
     write_rows(task / "data" / "train.jsonl", reviews(12))
     assert "change since the last check: rows 9 → 12" in "\n".join(swept(task.parent).lines)
@@ -131,7 +131,7 @@ def test_a_command_only_launched_has_changed_nothing(task: Path) -> None:
 
 def test_raw_and_converted_rows_have_a_shape_of_their_own(task: Path) -> None:
     raw = wrote(task / "data" / "raw" / "產品 評論.jsonl", '{"anything": 1}\n{"cut\n')
-    assert raw.person == "[nlp-skills] sentiment/data/raw/產品 評論.jsonl: 2 rows, 1 bad"
+    assert raw.person == "[nlp-skills] sentiment/data/raw/產品 評論.jsonl: 2 rows, 1 bad, first check"
     assert raw.lines[1].startswith("line 2: not valid JSON")
 
 
@@ -139,7 +139,7 @@ def test_a_task_in_a_folder_with_spaces_and_chinese(task: Path) -> None:
     other = task.parent / "情感 分析 '1'"
     task.rename(other)
     said = wrote(other / "data" / "train.jsonl", [{"text": "x", "label": "?"}])
-    assert said.person == "[nlp-skills] 情感 分析 '1'/data/train.jsonl: 1 rows, 1 bad"
+    assert said.person == "[nlp-skills] 情感 分析 '1'/data/train.jsonl: 1 rows, 1 bad, first check"
     assert said.lines[-1] == "full check: nlp-skills validate '情感 分析 '\\''1'\\'''"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import sys
@@ -114,3 +115,10 @@ def test_every_hook_of_the_plugin_starts_the_launcher_and_every_program_exists()
     assert {hook["args"][3] for hook in handlers} == set(PROGRAMS)
     assert {hook["timeout"] for hook in handlers} == {10}
     assert all((ROOT / "nlp_skills" / "hooks" / f"{program}.py").exists() for program in PROGRAMS)
+
+
+@pytest.mark.parametrize("name", ["hooks/data_validation", "hooks/version_tracking", "hooks/ground", "hooks/words",
+                                  "data/rows", "data/__init__", "__init__", "hooks/__init__"])  # fmt: skip
+def test_what_a_hook_loads_is_python_3_9(name: str) -> None:
+    path = ROOT / "nlp_skills" / f"{name}.py"
+    ast.parse(path.read_text(encoding="utf-8"), filename=str(path), feature_version=(3, 9))

@@ -71,6 +71,7 @@ def test_an_evaluation_against_criterion_baseline_and_parent(task: Path) -> None
     said = ran(task, "nlp-skills evaluate sentiment --version v2")
     assert said.person == "[nlp-skills] sentiment v2: evaluated on 60 test rows"
     assert "criterion ≥ 60.0%: not met" in said.lines[1]
+    assert said.lines[3] == "best baseline tfidf: 55.0%"
     assert said.lines[-2:] == [
         "parent v1 had macro_f1 62.0% on the same test rows (-3.5 points)",
         "next command: nlp-skills compare sentiment v1 v2",
@@ -86,7 +87,9 @@ def test_scores_on_different_test_rows_are_not_subtracted(task: Path) -> None:
 
 def test_a_first_version_that_falls_short_is_followed_by_a_new_one(task: Path) -> None:
     results(task, 0.3)
-    assert ran(task, "nlp-skills evaluate").lines[-1] == 'next command: nlp-skills new-version sentiment --change "…"'
+    said = ran(task, "nlp-skills evaluate")
+    assert "best baseline tfidf: 55.0%, which this version does not beat" in said.lines
+    assert said.lines[-1] == 'next command: nlp-skills new-version sentiment --change "…"'
 
 
 def test_a_training_that_ended_well_is_to_be_measured(task: Path) -> None:
@@ -162,7 +165,7 @@ def test_years_of_versions_are_not_recited_to_whoever_opens_the_folder(task: Pat
 def test_a_command_that_failed_before_it_ran_changed_nothing(task: Path) -> None:
     said = ran(task, "cd x && CUDA_VISIBLE_DEVICES=0 nlp-skills --lang en train sentiment", "PostToolUseFailure-Bash")
     assert said.lines == [
-        "[nlp-skills] the training command failed and recorded no new run; all versions are as they were",
+        "[nlp-skills] the training command failed before it recorded a run",
         "next command: nlp-skills preflight sentiment",
     ]
 
