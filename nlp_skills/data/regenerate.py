@@ -96,9 +96,9 @@ def _marker(folder: TaskFolder) -> Path:
 
 
 def _sweep(folder: TaskFolder) -> None:
-    """Remove what a killed run left half written."""
-    for parent in (folder.raw, folder.raw.parent):
-        for path in parent.glob(".*.jsonl.*.tmp"):
+    """Remove what a killed run left half written; these files are written under the lock only."""
+    for parent, pattern in ((folder.raw, ".*"), (folder.raw.parent, ".*"), (folder.root, ".data_source.yaml.*")):
+        for path in parent.glob(f"{pattern}.tmp"):
             path.unlink(missing_ok=True)
 
 
@@ -206,14 +206,21 @@ def _distinct(merged: Sequence[Row], task: Task) -> list[Row]:
 
 
 def _write(folder: TaskFolder, rows: list[Row], keys: list[str], chosen: list[str], config: DataSource) -> bool:
-    """Write the splits that differ; True when any did."""
+    """Write the splits that differ; True when any did.
+
+    All are on the disk under other names before the first takes its place: a full disk changes none of them,
+    and the marker stands for the few microseconds of the replacements only.
+    """
     order = sorted(range(len(rows)), key=lambda index: (split.keyed_hash(config.split.seed, keys[index]), index))
     contents = {name: b"".join(lines.dump(rows[i]) for i in order if chosen[i] == name) for name in SPLITS}
     stale = [name for name in SPLITS if _bytes(folder.split(name)) != contents[name]]
-    if stale:
-        files.write_json(_marker(folder), {"source_hash": source_hash(config), "splits": stale})
+    with contextlib.ExitStack() as replacements:
         for name in stale:
-            files.write_bytes(folder.split(name), contents[name])
+            stream = replacements.enter_context(files.atomic_writer(folder.split(name)))
+            stream.write(contents[name])
+            stream.flush()
+        if stale:
+            files.write_json(_marker(folder), {"source_hash": source_hash(config), "splits": stale})
     return bool(stale)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-_PASSWORD = re.compile(r"(://(?:\$\{[^}]*\}|[^:/@])*:)(\$\{[^}]*\}|[^/]*)@")
+_PASSWORD = re.compile(r"(://(?:\$\{[^}]*\}|[^:/@])*:)(.*)@")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 

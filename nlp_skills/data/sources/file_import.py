@@ -86,7 +86,8 @@ def _separated(path: Path, source: FileImport) -> Iterator[dict[str, Any]]:
 def _check_header(header: list[str], path: Path) -> None:
     repeated = next((name for name in header if header.count(name) > 1), None)
     if repeated is not None:
-        raise Invalid(_("the column {name} stands twice", name=lines.shown_name(repeated)), file=path, line=1)
+        message = _("the column {name} stands twice", name=lines.shown_name(repeated))
+        raise Invalid(message, file=path, line=1, mend=_("rename one of the two in the file"))
 
 
 def _json(path: Path, source: FileImport) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,320 @@
+"""From sources to splits: the same bytes for the same rows, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DATA_SOURCE_YAML, LABELS, Ran, reviews, write_rows
+
+from nlp_skills.data import snapshot
+from nlp_skills.data.regenerate import regenerate
+from nlp_skills.errors import Invalid, Unavailable, Usage
+from nlp_skills.workspace.folder import TaskFolder
+
+SPLITS = ("train", "valid", "test")
+
+
+def split_rows(root: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / "data" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def texts(root: Path, name: str) -> set[str]:
+    return {row["text"] for row in split_rows(root, name)}
+
+
+def written(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted((root / "data").rglob("*.jsonl"))}
+
+
+def set_version(root: Path, name: str) -> None:
+    path = root / "task.yaml"
+    path.write_text(path.read_text().replace("version: v1", f"version: {name}"))
+
+
+@pytest.fixture
+def task(make_task: Callable[..., Path]) -> Path:
+    return make_task()
+
+
+def test_every_row_lands_once_with_its_source(task: Path) -> None:
+    done = regenerate(TaskFolder.at(task))
+    rows = [row for name in SPLITS for row in split_rows(task, name)]
+    assert sorted(row["text"] for row in rows) == sorted(row["text"] for row in reviews(120))
+    assert {row["_source"] for row in rows} == {"reviews"}
+    assert {name: part["rows"] for name, part in done.splits.items()} == {"train": 72, "valid": 12, "test": 36}
+    assert all(set(part["distribution"]) == set(LABELS) for part in done.splits.values())
+
+
+def test_again_and_in_another_order_it_gives_the_same_bytes(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    regenerate(folder)
+    before = written(task)
+    assert not regenerate(folder).changed
+    assert written(task) == before
+    shuffled = reviews(120)
+    random.Random(3).shuffle(shuffled)
+    write_rows(task / "reviews.jsonl", shuffled)
+    assert not regenerate(folder).changed
+    assert {name: body for name, body in written(task).items() if "raw" not in name} == {
+        name: body for name, body in before.items() if "raw" not in name
+    }
+
+
+def test_the_record_of_a_source_changes_only_with_its_rows(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    regenerate(folder)
+    record = task / "data" / "raw" / "reviews.source.json"
+    before = record.read_bytes()
+    regenerate(folder)
+    assert record.read_bytes() == before
+    write_rows(task / "reviews.jsonl", reviews(90))
+    regenerate(folder)
+    assert json.loads(record.read_text())["rows"] == 90
+
+
+def test_comments_stay_and_the_life_cycle_moves(task: Path) -> None:
+    path = task / "data_source.yaml"
+    path.write_text("# mine\n" + path.read_text())
+    regenerate(TaskFolder.at(task))
+    assert path.read_text().startswith("# mine\n")
+    folder = TaskFolder.at(task)
+    assert folder.sources().regeneration.last_run is not None
+    assert folder.task().status == "configuring"
+    assert json.loads((task / ".nlp-skills" / "digest.json").read_text())["status"] == "configuring"
+
+
+def test_repeated_rows_are_dropped_and_counted(task: Path) -> None:
+    rows = reviews(120)
+    twin = {**rows[0], "text": f"  {rows[0]['text'].upper()} "}
+    write_rows(task / "reviews.jsonl", [*rows, rows[0], twin])
+    done = regenerate(TaskFolder.at(task))
+    assert done.duplicates_dropped == 2
+    assert sum(part["rows"] for part in done.splits.values()) == 120
+
+
+def test_near_identical_texts_stay_on_one_side(task: Path) -> None:
+    base = "The quick review of this particular product number {} says that everything went very well, thank you{}"
+    rows = [{"text": base.format("seven " * (n + 3), end), "label": "positive"} for n in range(20) for end in ".!"]
+    write_rows(task / "reviews.jsonl", [*reviews(120), *rows])
+    done = regenerate(TaskFolder.at(task))
+    assert done.near_identical >= 20
+    for name in SPLITS:
+        here = texts(task, name)
+        for row in rows[::2]:
+            assert (row["text"] in here) == (row["text"][:-1] + "!" in here)
+
+
+def test_what_a_version_was_tested_on_never_reaches_a_later_train(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    regenerate(folder)
+    tested = texts(task, "test")
+    snapshot.write(folder, "v1")
+    set_version(task, "v2")
+    write_rows(task / "reviews.jsonl", reviews(360))
+    path = task / "data_source.yaml"
+    path.write_text(path.read_text().replace("seed: 7", "seed: 8"))
+    done = regenerate(folder)
+    assert texts(task, "test") == tested
+    assert done.pinned == len(tested)
+    path.write_text(path.read_text().replace("seed: 8", "seed: 8\n  test_rows: growing"))
+    regenerate(folder)
+    assert texts(task, "test") > tested
+
+
+def test_test_rows_that_vanish_are_counted(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    regenerate(folder)
+    snapshot.write(folder, "v1")
+    set_version(task, "v2")
+    gone = sorted(texts(task, "test"))[0]
+    write_rows(task / "reviews.jsonl", [row for row in reviews(120) if row["text"] != gone])
+    done = regenerate(folder)
+    assert done.pinned_gone == 1
+    assert any("1" in warning for warning in done.warnings)
+
+
+def test_one_source_may_be_fetched_while_the_others_stay(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    write_rows(task / "more.jsonl", reviews(30, start=500))
+    path = task / "data_source.yaml"
+    path.write_text(path.read_text().replace("split:", "  - {type: file_import, name: more, path: more.jsonl}\nsplit:"))
+    regenerate(folder)
+    (task / "reviews.jsonl").unlink()
+    write_rows(task / "more.jsonl", reviews(60, start=500))
+    done = regenerate(folder, ["more"])
+    assert [(source.name, source.rows, source.reused) for source in done.sources] == [
+        ("reviews", 120, True),
+        ("more", 60, False),
+    ]
+    with pytest.raises(Usage, match="other"):
+        regenerate(folder, ["other"])
+
+
+def test_an_edited_source_is_fetched_although_not_named(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    path = task / "data_source.yaml"
+    write_rows(task / "more.jsonl", reviews(30, start=500))
+    path.write_text(path.read_text().replace("split:", "  - {type: file_import, name: more, path: more.jsonl}\nsplit:"))
+    regenerate(folder)
+    write_rows(task / "other.jsonl", reviews(90))
+    path.write_text(path.read_text().replace("path: reviews.jsonl", "path: other.jsonl"))
+    assert [source.reused for source in regenerate(folder, ["more"]).sources] == [False, False]
+
+
+def test_columns_are_mapped_and_others_come_along(task: Path) -> None:
+    rows = [{"body": row["text"], "stars": row["label"], "id": n, "_source": "x"} for n, row in enumerate(reviews(60))]
+    write_rows(task / "reviews.jsonl", rows)
+    path = task / "data_source.yaml"
+    path.write_text(path.read_text().replace("split:", "    mapping: {text: body, label: stars}\nsplit:"))
+    regenerate(TaskFolder.at(task))
+    row = split_rows(task, "test")[0]
+    assert list(row) == ["text", "label", "id", "_source"]
+    assert row["_source"] == "reviews"
+
+
+def test_a_column_called_label_stands_for_the_only_answer(task: Path) -> None:
+    path = task / "task.yaml"
+    path.write_text(path.read_text().replace("    label:\n", "    sentiment:\n"))
+    regenerate(TaskFolder.at(task))
+    assert set(split_rows(task, "test")[0]) == {"text", "sentiment", "_source"}
+
+
+def test_a_class_of_one_row_is_refused_and_earlier_splits_stay(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    regenerate(folder)
+    before = {name: (task / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS}
+    write_rows(task / "reviews.jsonl", [row for row in reviews(90) if row["label"] != "neutral"] + reviews(120)[1:2])
+    with pytest.raises(Invalid, match="neutral"):
+        regenerate(folder)
+    assert {name: (task / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS} == before
+
+
+def test_wrong_rows_are_all_named_and_nothing_is_written(task: Path) -> None:
+    rows: list[dict[str, Any]] = [*reviews(120)]
+    rows[3] = {"text": 12, "label": "positive"}
+    rows[7] = {"text": "fine", "label": "splendid"}
+    write_rows(task / "reviews.jsonl", rows)
+    with pytest.raises(Invalid) as caught:
+        regenerate(TaskFolder.at(task))
+    problems = [caught.value, *caught.value.also]
+    assert [problem.line for problem in problems] == [4, 8]
+    assert caught.value.file is not None and caught.value.file.endswith("data/raw/reviews.jsonl")
+    assert not (task / "data" / "train.jsonl").exists()
+
+
+def test_sources_of_the_future_are_refused_plainly(task: Path) -> None:
+    (task / "data_source.yaml").write_text("sources: [{type: api, endpoint: 'https://example.com'}]\n")
+    with pytest.raises(Unavailable, match="api"):
+        regenerate(TaskFolder.at(task))
+
+
+def in_a_child_killed_at(root: Path, deaths: int) -> int:
+    """Regenerate in a process that dies at its `deaths`-th replacement or removal of a file.
+
+    Returns 137 when it died, else how many there were.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    done = 0
+
+    def deadly(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any, **kwargs: Any) -> None:
+            nonlocal done
+            done += 1
+            if done == deaths:
+                os._exit(137)
+            real(*args, **kwargs)
+
+        return call
+
+    os.replace, os.unlink = deadly(os.replace), deadly(os.unlink)
+    try:
+        regenerate(TaskFolder.at(root))
+    finally:
+        os._exit(done if done < 137 else 1)
+
+
+def test_killed_before_any_write_the_next_run_goes_on(make_task: Callable[..., Path], cli: Any) -> None:
+    """Killed at every single replacement or removal of a file, then run again: as if never interrupted."""
+    whole = make_task("whole", rows=60)
+    count = in_a_child_killed_at(whole, 0)
+    assert 8 <= count < 50
+    expected = written(whole)
+    for deaths in range(1, count + 1):
+        root = make_task(f"task{deaths}", rows=60)
+        # An earlier, other regeneration: the dangerous mixture is old and new splits.
+        write_rows(root / "reviews.jsonl", reviews(60, start=600))
+        regenerate(TaskFolder.at(root))
+        write_rows(root / "reviews.jsonl", reviews(60))
+        assert in_a_child_killed_at(root, deaths) in (count, 137)
+        mixed = {name: (root / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS}
+        for body in mixed.values():
+            assert all(json.loads(line) for line in body.splitlines())
+        new = [mixed[name] == expected[f"data/{name}.jsonl"] for name in SPLITS]
+        if any(new) and not all(new):
+            checked: Ran = cli("validate", root, "--json")
+            assert "interrupted" in {finding["code"] for finding in checked.json["findings"]}
+        regenerate(TaskFolder.at(root))
+        assert written(root) == expected
+        assert not list((root / "data").rglob("*.tmp"))
+        assert cli("validate", root).code == 0
+
+
+def test_a_full_disk_leaves_everything_as_it_was(make_task: Callable[..., Path], tmp_path: Path, cli: Any) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", small], check=False).returncode
+    ):
+        pytest.skip("needs to mount a small tmpfs")
+    try:
+        root = make_task("sentiment", rows=60)
+        moved = small / "sentiment"
+        subprocess.run(["cp", "-r", root, moved], check=True)
+        regenerate(TaskFolder.at(moved))
+        before = {name: (moved / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS}
+        source = write_rows(tmp_path / "large.jsonl", reviews(3000))
+        (moved / "data_source.yaml").write_text(DATA_SOURCE_YAML.format(path=source))
+        ran: Ran = cli("regenerate", moved)
+        assert ran.code == 3
+        assert "no space left" in ran.err
+        assert "Traceback" not in ran.err
+        assert {name: (moved / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS} == before
+        assert not list(moved.rglob("*.tmp"))
+        assert cli("validate", moved).code == 0
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def database(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table reviews(id integer primary key, text text, label text, rating real)")
+        connection.executemany("insert into reviews(text, label, rating) values(:text, :label, 1.5)", rows)
+    connection.close()
+    return path
+
+
+def test_a_database_gives_the_rows_a_file_gives(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    regenerate(folder)
+    expected = {name: texts(task, name) for name in SPLITS}
+    database(task / "data" / "raw" / "reviews.db", reviews(120))
+    text = DATA_SOURCE_YAML.replace("file_import", "database").replace(
+        "    path: {path}\n",
+        "    connection: sqlite:///data/raw/reviews.db\n    query: SELECT text, label, rating FROM reviews\n",
+    )
+    (task / "data_source.yaml").write_text(text)
+    regenerate(folder)
+    assert {name: texts(task, name) for name in SPLITS} == expected
+    assert split_rows(task, "test")[0]["rating"] == 1.5

@@ -1,0 +1,163 @@
+"""The row checker: every fault at its true line, whatever the file looks like."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from nlp_skills.data import rows
+
+LABELS = {"label": {"type": "string", "enum": ["yes", "no"]}}
+GOOD = b'{"text": "fine", "label": "yes"}'
+
+
+def checked(path: Path, *lines: bytes, fields: tuple[str, ...] = ("text",), output: Any = None, **more: Any) -> Any:
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return rows.check(path, list(fields), output or LABELS, **more)
+
+
+def faults(report: Any) -> list[tuple[int, str]]:
+    return [(fault["line"], fault["code"]) for fault in report["faults"]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "rows.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b'{"text": "cut', "bad_json"),
+        (b"[" * 100_000, "bad_json"),
+        (b'{"text": "\xff", "label": "yes"}', "bad_utf8"),
+        (b'{"text": "\\ud800", "label": "yes"}', "bad_utf8"),
+        (b'\xef\xbb\xbf{"text": "fine", "label": "yes"}', "bom"),
+        (b'["text", "label"]', "not_object"),
+        (b'"text"', "not_object"),
+        (b"3", "not_object"),
+        (b'{"text": "fine", "label": "yes", "x": NaN}', "nan"),
+        (b'{"text": "fine", "label": "yes", "x": -Infinity}', "nan"),
+        (b'{"text": "fine", "label": "yes", "x": 1e999}', "nan"),
+        (b'{"label": "yes"}', "missing_field"),
+        (b'{"text": "fine"}', "missing_field"),
+        (b'{"text": 3, "label": "yes"}', "wrong_type"),
+        (b'{"text": null, "label": "yes"}', "wrong_type"),
+        (b'{"text": "fine", "label": 3}', "wrong_type"),
+        (b'{"text": "fine", "label": ["yes"]}', "wrong_type"),
+        (b'{"text": "", "label": "yes"}', "empty_text"),
+        ('{"text": "\u3000 \\n", "label": "yes"}'.encode(), "empty_text"),
+        (b'{"text": "fine", "label": "YES"}', "unknown_label"),
+    ],
+)
+def test_each_fault_has_its_code_and_line(file: Path, line: bytes, code: str) -> None:
+    report = checked(file, GOOD, b"", line, GOOD + b" ")
+    assert (3, code) in faults(report)
+    assert report["bad"] == 1
+    assert report["rows"] == 3
+    assert report["blank"] == 1
+    assert report["distribution"] == {"yes": 2, "no": 0}
+
+
+@pytest.mark.parametrize("padding", [0, 3 << 20], ids=["json", "orjson"])
+def test_small_and_large_files_are_judged_alike(file: Path, padding: int) -> None:
+    filler = b'{"text": "%s", "label": "no"}' % (b"x" * 1000)
+    bad = [b'{"text": "\\ud83d", "label": "yes"}', b'{"text": "a", "label": "yes", "x": 1e999}', b"{}", b"{]"]
+    fillers = [filler.replace(b"xx", b"%d" % number, 1) for number in range(padding // 1000)]
+    report = checked(file, *bad, *fillers)
+    assert faults(report) == [(1, "bad_utf8"), (2, "nan"), (3, "missing_field"), (3, "missing_field"), (4, "bad_json")]
+    assert report["rows"] == 4 + len(fillers)
+
+
+def test_line_numbers_survive_crlf_blank_lines_and_unicode_line_ends(file: Path) -> None:
+    separators = '{"text": "a\u2028b\u0085c\x0bd", "label": "yes"}'.replace("\x0b", "\\u000b").encode()
+    report = checked(file, GOOD + b"\r", b"\r", b"   ", separators, b'{"text": "x"}\r')
+    assert faults(report) == [(5, "missing_field")]
+    assert report["blank"] == 2
+
+
+def test_a_last_line_without_an_end_counts(file: Path) -> None:
+    file.write_bytes(GOOD + b"\n{")
+    report = rows.check(file, ["text"], LABELS)
+    assert (report["rows"], faults(report)) == (2, [(2, "bad_json")])
+
+
+def test_an_empty_file_has_no_rows(file: Path) -> None:
+    file.touch()
+    assert rows.check(file, ["text"], LABELS)["rows"] == 0
+
+
+def test_an_overlong_line_costs_no_memory_and_hides_no_line_after_it(file: Path) -> None:
+    import resource
+
+    with open(file, "wb") as stream:
+        stream.write(GOOD + b"\n" + b'{"text": "')
+        for _block in range(200):
+            stream.write(b"x" * (1 << 20))
+        stream.write(b'", "label": "yes"}\n{"text": 1, "label": "no"}\n')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    report = rows.check(file, ["text"], LABELS)
+    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert faults(report) == [(2, "too_long_line"), (3, "wrong_type")]
+    assert grown_mb < 40
+
+
+def test_repeated_lines_are_named_with_the_first_of_them(file: Path) -> None:
+    other = b'{"text": "other", "label": "no"}'
+    report = checked(file, GOOD, other, GOOD, b"", b"", GOOD)
+    assert [(fault["line"], fault["detail"]) for fault in report["faults"]] == [(3, "= 1"), (6, "= 1")]
+    assert (report["duplicates"], report["bad"]) == (2, 0)
+
+
+def test_details_are_escaped_and_cut(file: Path) -> None:
+    hostile = "\x1b[31m\u202egnp\n" + "x" * 500
+    line = json.dumps({"text": "fine", "label": hostile}, ensure_ascii=False).encode()
+    (fault,) = checked(file, line)["faults"]
+    assert len(fault["detail"]) <= 80
+    assert fault["detail"].isprintable()
+
+
+def test_faults_are_capped_but_all_counted(file: Path) -> None:
+    report = checked(file, *[b"{%d" % number for number in range(50)], max_faults=10)
+    assert len(report["faults"]) == 10
+    assert report["codes"] == {"bad_json": 50}
+
+
+def test_answers_that_are_not_labels(file: Path) -> None:
+    output = {"score": {"type": "integer"}, "spans": {"type": "array"}, "kind": {"type": "string", "enum": ["a", "b"]}}
+    good = b'{"text": "t", "score": 3, "spans": [], "kind": "a"}'
+    report = checked(file, good, b'{"text": "t", "score": true, "spans": {}, "kind": "c"}', output=output)
+    assert faults(report) == [(2, "wrong_type"), (2, "wrong_type"), (2, "unknown_label")]
+    assert report["distribution"] == {"a": 1, "b": 0}
+
+
+def test_what_was_checked_is_remembered_and_damage_is_forgotten(file: Path, tmp_path: Path) -> None:
+    report = checked(file, GOOD)
+    state = tmp_path / "state"
+    assert rows.recall(state, "data/train.jsonl") is None
+    rows.remember(state, "data/train.jsonl", report)
+    rows.remember(state, "data/測試.jsonl", report)
+    found = rows.recall(state, "data/train.jsonl")
+    assert found is not None
+    assert (found["rows"], found["size"]) == (1, file.stat().st_size)
+    (state / "checked.json").write_bytes(b'{"data/train.jsonl": {"rows"')
+    assert rows.recall(state, "data/train.jsonl") is None
+    rows.remember(state, "data/train.jsonl", report)
+    assert rows.recall(state, "data/train.jsonl") == found
+    assert [path.name for path in state.iterdir()] == ["checked.json"]
+
+
+def test_it_runs_on_the_standard_library_alone() -> None:
+    """The hook loads it with the system's interpreter, where none of our packages are."""
+    program = (
+        "import sys, runpy; sys.path = [p for p in sys.path if 'site-packages' not in p];"
+        f"runpy.run_path({str(ROOT / 'nlp_skills' / 'data' / 'rows.py')!r});"
+        "assert not any(name.startswith('nlp_skills') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)
