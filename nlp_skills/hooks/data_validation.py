@@ -41,7 +41,7 @@ def _written(task: str, path: str) -> tuple[str, list[list[str]]]:
     if key in _DOCUMENTS:
         return checked.lang, checked.documents([key], nag=True)
     if key.startswith("data/") and key.endswith(".jsonl"):
-        return checked.lang, [checked.file(key, new=True)]
+        return checked.lang, [checked.file(key, new=True, swept=False)]
     return checked.lang, []
 
 
@@ -59,7 +59,7 @@ def _sweep(said: dict[str, Any]) -> tuple[str, list[list[str]]]:
             if ground.seconds_left() < 2:
                 return lang, blocks  # the rest is found again at the next stop
             if checked.moved(key):
-                blocks.append(checked.file(key, new=new))
+                blocks.append(checked.file(key, new=new, swept=True))
     return lang, blocks
 
 
@@ -71,6 +71,7 @@ class Check:
         self.state = ground.state(task)
         self.digest = ground.digest(task)
         self.lang = words.language(self.digest.get("lang"))
+        self._verdict: tuple[int, dict[str, Any]] | None = None
         self._seen_path = os.path.join(self.state, "noticed.json")
 
     def say(self, key: str, **values: object) -> str:
@@ -83,10 +84,10 @@ class Check:
         """Whether a split differs from when it was last checked, or last found too large to check."""
         from nlp_skills.data import rows  # here, not above: most events end before it is needed
 
-        now = ground.fingerprint(os.path.join(self.task, key))
+        path = os.path.join(self.task, key)
         before = rows.recall(self.state, key)
         known = [before.get("size"), before.get("mtime_ns")] if before else []
-        return bool(now) and now not in (known, self._seen(key))
+        return os.path.isfile(path) and ground.fingerprint(path) not in (known, self._seen(key))
 
     def document_moved(self, key: str) -> bool:
         now = ground.fingerprint(os.path.join(self.task, key))
@@ -101,9 +102,16 @@ class Check:
         now = ground.fingerprint(os.path.join(self.task, key))
         return ground.write_json(self._seen_path, {**notes, "files": {**ground.mapping(notes.get("files")), key: now}})
 
+    def _judged(self) -> tuple[int, dict[str, Any]]:
+        """What the CLI says of the documents, asked at most once; it also brings the digest up to date."""
+        if self._verdict is None:
+            self._verdict = ground.run_cli(self.lang, "validate", self.task, "--documents")
+            self.digest = ground.digest(self.task)
+        return self._verdict
+
     def documents(self, keys: list[str], *, nag: bool) -> list[list[str]]:
         """task.yaml and data_source.yaml, judged by the CLI; `nag`: say so where there is none."""
-        code, answer = ground.run_cli(self.lang, "validate", self.task, "--documents")
+        code, answer = self._judged()
         if code not in (0, 1):
             return [[self.say("document_unchecked", file=self.shown(key))] for key in keys if nag]
         noted = [self._remember(key) for key in keys]
@@ -124,28 +132,35 @@ class Check:
         extra = [self.say(part, **{part: words.clean(finding[part], 160)}) for part in _PARTS if finding.get(part)]
         return [*said, "  " + " · ".join(extra)] if extra else said
 
-    def file(self, key: str, *, new: bool) -> list[str]:
-        """A data file; `new`: a file never checked before is worth a word even when it is clean."""
-        size = sum(ground.fingerprint(os.path.join(self.task, key))[:1])
+    def file(self, key: str, *, new: bool, swept: bool) -> list[str]:
+        """A data file. `new`: one never checked before is worth a word even when it is clean; `swept`: nobody
+        named it, so that it is passed over where what was said cannot be noted and would be said at every stop.
+        """
+        path = os.path.join(self.task, key)
+        size = sum(ground.fingerprint(path)[:1])
         if size > LIMIT_MB << 20:
-            return self._too_large(key, size) if self._remember(key) or new else []
+            return self._too_large(key, size) if self._remember(key) or not swept else []
         from nlp_skills.data import rows
 
         before = rows.recall(self.state, key)
         structure_only, fields, output = self._expected(key)
         try:
-            report = rows.check(os.path.join(self.task, key), fields, output)
+            report = rows.check(path, fields, output)
         except OSError as error:
             return [self.say("unreadable", file=self.shown(key), cause=error.strerror)]
-        try:
-            rows.remember(self.state, key, report)
-        except OSError:
-            if not new:
-                return []  # what cannot be noted would be told at every stop
-        if not report["bad"] and (_same(before, report) if before else not new):
+        if (not self._noted(key, report) and swept) or not (report["bad"] or _is_news(before, report, new)):
             return []
         lines = self._summary(key, report, before)
         return [*lines, self.say("structure_only")] if structure_only else lines
+
+    def _noted(self, key: str, report: dict[str, Any]) -> bool:
+        from nlp_skills.data import rows
+
+        try:
+            rows.remember(self.state, key, report)
+        except OSError:
+            return False
+        return True
 
     def _too_large(self, key: str, size: int) -> list[str]:
         command = ground.command("validate", self.task)
@@ -156,8 +171,7 @@ class Check:
         if key not in _SPLITS:
             return False, [], {}
         if not ground.is_current(self.task, self.digest):
-            ground.run_cli(self.lang, "validate", self.task, "--documents")  # refreshes the digest
-            self.digest = ground.digest(self.task)
+            self._judged()
             if not ground.is_current(self.task, self.digest):
                 return True, [], {}
         fields = [name for name in _list(self.digest.get("fields")) if isinstance(name, str)]
@@ -215,8 +229,11 @@ class Check:
 _PARTS = ("cause", "mend")
 
 
-def _same(before: dict[str, Any], report: dict[str, Any]) -> bool:
-    return all(before.get(name) == report[name] for name in ("rows", "bad", "distribution"))
+def _is_news(before: dict[str, Any] | None, report: dict[str, Any], new: bool) -> bool:
+    """Whether something changed since the last check; without one, whether a first check counts as news."""
+    if before is None:
+        return new
+    return any(before.get(name) != report[name] for name in ("rows", "bad", "distribution"))
 
 
 def _list(value: Any) -> list[Any]:

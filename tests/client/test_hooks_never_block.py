@@ -66,7 +66,7 @@ def test_the_documents_and_our_own_notes_are_corrupt(session: Callable[..., Any]
     for path in (version / "results.json", version / "run" / "status.json", version / "lineage.yaml"):
         path.write_text("[1, ", encoding="utf-8")
     seen = _everything(session, task)
-    assert "sentiment/data/valid.jsonl: 1 rows, 1 bad" in seen.ours(1)
+    assert "sentiment/data/valid.jsonl: rows 1, bad 1" in seen.ours(1)
 
 
 def test_the_switch_silences_everything(session: Callable[..., Any], task: Path) -> None:

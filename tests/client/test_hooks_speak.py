@@ -74,13 +74,13 @@ def test_writing_and_editing_data(session: Callable[..., Any], task: Path) -> No
         call("Edit", file_path=train, old_string="postive", new_string="positive"),
         call("Write", file_path=str(task / "data" / "notes.txt"), content="x"),
     )
-    assert "sentiment/data/train.jsonl: 6 rows, 0 bad" in seen.ours(1)
+    assert "sentiment/data/train.jsonl: rows 6, bad 0" in seen.ours(1)
     assert "negative 2 (33.3%)" in seen.ours(1)
     assert seen.ours(2) == ""
-    assert "7 rows, 1 bad" in seen.ours(3)
+    assert "rows 7, bad 1" in seen.ours(3)
     assert "line 7" in seen.ours(3)
     assert "'postive'" in seen.ours(3)
-    assert "7 rows, 0 bad" in seen.ours(4)
+    assert "rows 7, bad 0" in seen.ours(4)
     assert "bad 1 → 0" in seen.ours(4)
     assert "positive +1" in seen.ours(4)
     assert seen.ours(5) == ""
@@ -95,9 +95,9 @@ def test_file_names_in_chinese_and_with_spaces(session: Callable[..., Any], task
         call("Write", file_path=str(task / "data" / "raw" / "more reviews.jsonl"), content="{oops\n"),
         call("Write", file_path=str(other / "data" / "test.jsonl"), content="{oops\n"),
     )
-    assert "sentiment/data/raw/產品評論.jsonl: 1 rows, 1 bad" in seen.ours(1)
-    assert "sentiment/data/raw/more reviews.jsonl: 1 rows, 1 bad" in seen.ours(2)
-    assert "情感 分析/data/test.jsonl: 1 rows, 1 bad" in seen.ours(3)
+    assert "sentiment/data/raw/產品評論.jsonl: rows 1, bad 1" in seen.ours(1)
+    assert "sentiment/data/raw/more reviews.jsonl: rows 1, bad 1" in seen.ours(2)
+    assert "情感 分析/data/test.jsonl: rows 1, bad 1" in seen.ours(3)
     assert "nlp-skills validate '情感 分析'" in seen.ours(3)
 
 
@@ -114,7 +114,7 @@ def test_a_mistake_in_a_document(session: Callable[..., Any], task: Path) -> Non
     assert f"sentiment/task.yaml:{line}: unknown key task_tipe" in seen.ours(2)
     assert "did you mean task_type?" in seen.ours(2)
     assert seen.ours(3) == ""
-    assert "sentiment/data_source.yaml: 1 errors" in seen.ours(5)
+    assert "sentiment/data_source.yaml: errors 1" in seen.ours(5)
     assert "not valid YAML" in seen.ours(5)
 
 
@@ -130,7 +130,7 @@ def test_a_step_that_succeeds_one_that_fails_and_one_in_the_background(session: 
     )
     assert "sentiment v1: training completed, not evaluated yet" in seen.ours(1)
     assert "next command: nlp-skills evaluate sentiment" in seen.ours(1)
-    assert "sentiment v1: evaluated on 40 test rows" in seen.ours(2)
+    assert "sentiment v1: evaluated, test rows 40" in seen.ours(2)
     assert "macro_f1 75.0% (95%: 50.0%–90.0%); criterion ≥ 60.0%: met" in seen.ours(2)
     assert seen.ours(3) == ""
     assert "sentiment v1: training failed" in seen.ours(4)
@@ -149,10 +149,10 @@ def test_regenerated_data_and_data_changed_by_anything_else(session: Callable[..
         bash(step(task, "01_regenerate_data.py")),
         bash("head -n 6 sentiment/new.jsonl > sentiment/data/test.jsonl"),
     )
-    assert "sentiment/data/train.jsonl: 10 rows, 1 bad" in seen.ours(1)
+    assert "sentiment/data/train.jsonl: rows 10, bad 1" in seen.ours(1)
     assert "line 10: empty text" in seen.ours(1)
     assert seen.ours(2) == ""
-    assert "sentiment/data/test.jsonl: 6 rows, 0 bad" in seen.ours(3)  # Stop
+    assert "sentiment/data/test.jsonl: rows 6, bad 0" in seen.ours(3)  # Stop
     assert "train.jsonl" not in seen.ours(3)
     assert len(seen.requests) == 4
 
@@ -164,7 +164,7 @@ def test_what_happened_while_nobody_looked_is_told_at_the_start(session: Callabl
     status = {"kind": "train", "state": "running", "pid": 2**22 + 1, "started": "s", "step": 3, "total_steps": 9}
     (run / "status.json").write_text(json.dumps(status), encoding="utf-8")
     first, second = session(), session()
-    assert "sentiment/data/train.jsonl: 1 rows, 1 bad" in first.ours(0)
+    assert "sentiment/data/train.jsonl: rows 1, bad 1" in first.ours(0)
     assert "sentiment v1: training died" in first.ours(0)
     assert "at step 3 of 9" in first.ours(0)
     assert second.ours(0) == ""

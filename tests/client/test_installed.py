@@ -43,7 +43,7 @@ def test_hooks_and_command_line_find_what_they_need(
     assert seen.init.get("plugin_errors", []) == []
     assert [plugin["name"] for plugin in seen.init["plugins"]] == ["nlp-skills"]
     assert "sentiment v1: training failed" in seen.ours(0)
-    assert "sentiment/data/valid.jsonl: 1 rows, 1 bad" in seen.ours(1)
+    assert "sentiment/data/valid.jsonl: rows 1, bad 1" in seen.ours(1)
     assert '"name": "sentiment"' in seen.heard(2)
     assert "/bin/nlp-skills" in seen.heard(2)
     assert {hook["exit_code"] for hook in seen.hooks} == {0}
@@ -63,5 +63,5 @@ def test_the_copy_in_the_cache_is_whole(
         bash("nlp-skills tasks --json"),
         plugin=copy,
     )
-    assert "sentiment/data/train.jsonl: 1 rows, 1 bad" in seen.ours(1)
+    assert "sentiment/data/train.jsonl: rows 1, bad 1" in seen.ours(1)
     assert '"name": "sentiment"' in seen.heard(2)

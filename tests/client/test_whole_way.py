@@ -33,7 +33,7 @@ def test_the_hooks_follow_the_real_steps(session: Callable[..., Any], project: P
     assert "sentiment/data/test.jsonl: " in seen.ours(3)
     assert "sentiment v1: training completed, not evaluated yet" in seen.ours(5), seen.heard(5)
     assert "next command: nlp-skills evaluate sentiment" in seen.ours(5)
-    assert "sentiment v1: evaluated on " in seen.ours(6), seen.heard(6)
+    assert "sentiment v1: evaluated, test rows " in seen.ours(6), seen.heard(6)
     assert "criterion ≥ 50.0%" in seen.ours(6)
     assert "lineage" not in seen.ours(5) + seen.ours(6)  # the steps had written it themselves
     assert "training" in seen.ours(8), seen.heard(8)

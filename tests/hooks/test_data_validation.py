@@ -45,7 +45,7 @@ def test_rows_bad_lines_distribution_and_change(task: Path) -> None:
     path = task / "data" / "train.jsonl"
     first = wrote(path, reviews(6))
     assert first.lines == [
-        "[nlp-skills] sentiment/data/train.jsonl: 6 rows, 0 bad, first check",
+        "[nlp-skills] sentiment/data/train.jsonl: rows 6, bad 0, first check",
         "label: negative 2 (33.3%), neutral 2 (33.3%), positive 2 (33.3%)",
     ]
     assert first.person == first.lines[0]
@@ -53,7 +53,7 @@ def test_rows_bad_lines_distribution_and_change(task: Path) -> None:
 
     worse = wrote(path, [*reviews(7), {"text": "x", "label": "bad label"}, {"text": 3, "label": "neutral"}])
     assert worse.lines == [
-        "[nlp-skills] sentiment/data/train.jsonl: 9 rows, 2 bad",
+        "[nlp-skills] sentiment/data/train.jsonl: rows 9, bad 2",
         "line 8: label not in task.yaml: label = 'bad label'",
         "line 9: wrong type: text = 3",
         "label: positive 3 (42.9%), negative 2 (28.6%), neutral 2 (28.6%)",
@@ -72,8 +72,8 @@ def test_nothing_wrong_and_nothing_changed_is_silence(task: Path) -> None:
 
 def test_what_is_still_wrong_is_said_again_to_whoever_wrote_it_but_not_by_a_sweep(task: Path) -> None:
     path = task / "data" / "test.jsonl"
-    assert "1 bad" in wrote(path, "{oops\n").person
-    assert "1 bad" in wrote(path, "{oops\n").person
+    assert "bad 1" in wrote(path, "{oops\n").person
+    assert "bad 1" in wrote(path, "{oops\n").person
     assert swept(task.parent).out == ""
 
 
@@ -86,7 +86,7 @@ def test_at_most_twelve_lines_however_much_is_wrong(task: Path) -> None:
     said = swept(task.parent)
     assert len(said.lines) == 12
     for name in ("train", "valid", "test"):  # every file is named before any is told in full
-        assert any(f"sentiment/data/{name}.jsonl: 500 rows, 500 bad" in line for line in said.lines)
+        assert any(f"sentiment/data/{name}.jsonl: rows 500, bad 500" in line for line in said.lines)
     assert said.lines[-1] == "… 10 more lines left out"
 
 
@@ -102,7 +102,7 @@ def test_text_from_the_data_is_escaped_and_cut(task: Path) -> None:
 @pytest.mark.parametrize("event", ["Stop", "PostToolUse-Bash"])
 def test_data_that_something_else_changed_is_found_once(event: str, task: Path) -> None:
     write_rows(task / "data" / "train.jsonl", reviews(9))
-    assert "9 rows, 0 bad" in swept(task.parent, event).person
+    assert "rows 9, bad 0" in swept(task.parent, event).person
     assert swept(task.parent, event).out == ""
 
 
@@ -110,7 +110,7 @@ def test_a_start_takes_note_of_good_data_and_speaks_of_bad(task: Path) -> None:
     write_rows(task / "data" / "train.jsonl", reviews(9))
     write_rows(task / "data" / "test.jsonl", [{"label": "neutral"}])
     said = swept(task.parent, "SessionStart")
-    assert said.lines[0] == "[nlp-skills] sentiment/data/test.jsonl: 1 rows, 1 bad, first check"
+    assert said.lines[0] == "[nlp-skills] sentiment/data/test.jsonl: rows 1, bad 1, first check"
     assert not any("train" in line for line in said.lines)
     write_rows(task / "data" / "train.jsonl", reviews(12))
     assert "change since the last check: rows 9 → 12" in "\n".join(swept(task.parent).lines)
@@ -131,7 +131,7 @@ def test_a_command_only_launched_has_changed_nothing(task: Path) -> None:
 
 def test_raw_and_converted_rows_have_a_shape_of_their_own(task: Path) -> None:
     raw = wrote(task / "data" / "raw" / "產品 評論.jsonl", '{"anything": 1}\n{"cut\n')
-    assert raw.person == "[nlp-skills] sentiment/data/raw/產品 評論.jsonl: 2 rows, 1 bad, first check"
+    assert raw.person == "[nlp-skills] sentiment/data/raw/產品 評論.jsonl: rows 2, bad 1, first check"
     assert raw.lines[1].startswith("line 2: not valid JSON")
 
 
@@ -139,7 +139,7 @@ def test_a_task_in_a_folder_with_spaces_and_chinese(task: Path) -> None:
     other = task.parent / "情感 分析 '1'"
     task.rename(other)
     said = wrote(other / "data" / "train.jsonl", [{"text": "x", "label": "?"}])
-    assert said.person == "[nlp-skills] 情感 分析 '1'/data/train.jsonl: 1 rows, 1 bad, first check"
+    assert said.person == "[nlp-skills] 情感 分析 '1'/data/train.jsonl: rows 1, bad 1, first check"
     assert said.lines[-1] == "full check: nlp-skills validate '情感 分析 '\\''1'\\'''"
 
 
@@ -166,7 +166,7 @@ def test_without_an_environment_a_document_is_named_as_unchecked_once_and_data_b
     ]
     assert swept(task.parent, **env).out == ""
     data = wrote(task / "data" / "train.jsonl", '{"other": 1}\n{oops\n', **env)
-    assert "2 rows, 1 bad" in data.person
+    assert "rows 2, bad 1" in data.person
     assert data.lines[-1].startswith("fields and labels were not checked")
 
 
@@ -176,7 +176,7 @@ def test_notes_that_are_no_notes_do_no_harm(task: Path) -> None:
             (task / ".nlp-skills" / name).write_text(content, encoding="utf-8")
             said = wrote(task / "data" / "train.jsonl", "{oops\n")
             assert (said.code, said.err) == (0, "")
-            assert "1 rows, 1 bad" in said.person
+            assert "rows 1, bad 1" in said.person
 
 
 def test_notes_that_cannot_be_kept_are_no_reason_to_repeat_oneself_at_every_stop(task: Path) -> None:
@@ -185,8 +185,9 @@ def test_notes_that_cannot_be_kept_are_no_reason_to_repeat_oneself_at_every_stop
         path.unlink()
     (task / ".nlp-skills").rmdir()
     (task / ".nlp-skills").write_text("in the way", encoding="utf-8")
-    assert swept(task.parent, "SessionStart").out == ""
-    assert "1 bad" in wrote(task / "data" / "valid.jsonl", "{oops\n").person
+    for event in ("SessionStart", "Stop", "PostToolUse-Bash"):
+        assert swept(task.parent, event).out == ""
+    assert "bad 1" in wrote(task / "data" / "valid.jsonl", "{oops\n").person
 
 
 def test_an_unreadable_file_is_named(task: Path) -> None:

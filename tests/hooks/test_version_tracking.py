@@ -61,7 +61,7 @@ def looked(task: Path, event: str = "Stop", **more: str) -> Said:
 def test_an_evaluation_against_criterion_baseline_and_parent(task: Path) -> None:
     results(task, 0.62)
     assert ran(task, "nlp-skills evaluate").lines == [
-        "[nlp-skills] sentiment v1: evaluated on 60 test rows",
+        "[nlp-skills] sentiment v1: evaluated, test rows 60",
         "macro_f1 62.0% (95%: 52.0%–72.0%); criterion ≥ 60.0%: met",
         "accuracy 80.0%",
         "best baseline tfidf: 55.0%",
@@ -69,7 +69,7 @@ def test_an_evaluation_against_criterion_baseline_and_parent(task: Path) -> None
     ]
     results(task, 0.585, "v2", parent="v1")
     said = ran(task, "nlp-skills evaluate sentiment --version v2")
-    assert said.person == "[nlp-skills] sentiment v2: evaluated on 60 test rows"
+    assert said.person == "[nlp-skills] sentiment v2: evaluated, test rows 60"
     assert "criterion ≥ 60.0%: not met" in said.lines[1]
     assert said.lines[3] == "best baseline tfidf: 55.0%"
     assert said.lines[-2:] == [
@@ -97,7 +97,7 @@ def test_a_training_that_ended_well_is_to_be_measured(task: Path) -> None:
     (task / "versions" / "v1" / "lineage.yaml").write_text("version: v1\nmodel:\n  adapter_path: a\n", encoding="utf-8")
     assert ran(task, "uv run python scripts/04_train.py").lines == [
         "[nlp-skills] sentiment v1: training completed, not evaluated yet",
-        "40 steps, last loss 0.3123",
+        "steps 40, last loss 0.3123",
         "next command: nlp-skills evaluate sentiment",
     ]
 
@@ -157,8 +157,8 @@ def test_years_of_versions_are_not_recited_to_whoever_opens_the_folder(task: Pat
         results(task, 0.5 + number / 100, f"v{number}")
         os.utime(task / "versions" / f"v{number}" / "results.json", (number, number))
     said = looked(task, "SessionStart")
-    assert said.person == "[nlp-skills] sentiment v8: evaluated on 60 test rows"
-    assert sum("evaluated on" in line for line in said.lines) == 1
+    assert said.person == "[nlp-skills] sentiment v8: evaluated, test rows 60"
+    assert sum("evaluated," in line for line in said.lines) == 1
     assert looked(task).out == ""
 
 
