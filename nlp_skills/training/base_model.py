@@ -135,28 +135,36 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and no chatter from the libraries while a model is fetched or read."""
+def without_bars() -> Iterator[None]:
+    """No progress bars of the libraries' own; ours stand in one place."""
     extras.need("train", "transformers")
     from transformers.utils import logging
 
     hub: Any = importlib.import_module("huggingface_hub.utils")
-    bars, hub_bars, level = (
-        logging.is_progress_bar_enabled(),
-        not hub.are_progress_bars_disabled(),
-        logging.get_verbosity(),
-    )
+    bars, hub_bars = logging.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
     logging.disable_progress_bar()
     hub.disable_progress_bars()
-    logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
         if hub_bars:
             hub.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no chatter while a model is fetched or read."""
+    with without_bars():
+        from transformers.utils import logging
+
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
 
 
 def fingerprint(base_model: str, *, root: Path | None = None, revision: str | None = None) -> str:

@@ -155,6 +155,8 @@ def _recorded(job: Job, checked: preflight.Preflight, on_stop: Callable[[], None
     from nlp_skills.data import snapshot
 
     full = job.config.adapter == "full"
+    if job.folder.task().status == "training":
+        _move(job, "configuring", "the training before was killed")
     _move(job, "training", f"training {job.version.name}" + (f" from step {job.step}" if job.step else ""))
     device = pick(train_all_weights=full)
     try:
@@ -165,7 +167,8 @@ def _recorded(job: Job, checked: preflight.Preflight, on_stop: Callable[[], None
         _move(job, "configuring", f"training failed: {failure.in_short(error)}")
         raise
     try:
-        with run.Stop(on_stop) as stop, run.library_log(job.version.run / "train.log"):
+        log = job.version.run / "train.log"
+        with run.Stop(on_stop) as stop, run.library_log(log), base_model.without_bars():
             message = _run(job, checked, device, recorder, stop)
         status = recorder.end("completed", message)
         _move(job, "evaluating", f"trained {job.version.name}")

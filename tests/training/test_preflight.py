@@ -43,7 +43,7 @@ def test_a_good_task_passes_and_shows_what_is_learnt(ready: Ready, cli: Callable
     assert (ran.code, ran.err) == (0, "")
     first = json.loads(folder.split("train").read_text().splitlines()[0])
     assert f"<|im_start|>assistant\\n⟦{first['label']}<|im_end|>⟧" in ran.out
-    assert first["text"] in ran.out.partition("⟦")[0]
+    assert first["text"] in ran.out.rpartition("⟦")[0]
     assert "train: rows 48" in ran.out
 
 
