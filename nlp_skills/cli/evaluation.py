@@ -28,7 +28,11 @@ def evaluate(
 ) -> int:
     from nlp_skills.evaluation import evaluate as evaluation
 
-    results = evaluation.evaluate(folder, version_name, again=again, base_baseline=not no_base_baseline)
+    try:
+        results = evaluation.evaluate(folder, version_name, again=again, base_baseline=not no_base_baseline)
+    except KeyboardInterrupt:
+        frame.note(_("the answers so far are kept; the same command without --again goes on"))
+        raise
     passed = not gate or results.success.met is not False
     if as_json:
         frame.emit({"ok": passed, **results.dump()})

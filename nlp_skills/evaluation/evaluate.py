@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nlp_skills import files
 from nlp_skills.errors import Problem
-from nlp_skills.evaluation import baselines, judgement, metrics, model, predict, subject
+from nlp_skills.evaluation import baselines, judgement, metrics, model, predict, significance, subject
 from nlp_skills.evaluation.predict import Answer, Partial
 from nlp_skills.evaluation.subject import Subject
 from nlp_skills.extras import need
@@ -40,25 +40,32 @@ def evaluate(
         with_base = base_baseline and chosen.info.adapter_path is not None
         if again:
             _partial(chosen).forget()
-        results = None if again else _known(chosen, with_base)
-        results = results or _measure(chosen, with_base)
+        earlier = None if again else _earlier(chosen)
+        if earlier is None or (with_base and baselines.BASE not in earlier.baselines):
+            results = _measure(chosen, with_base, _finished(chosen) if earlier else None)
+        else:
+            results = earlier
         _record(chosen, results)
     return results
 
 
-def _known(chosen: Subject, with_base: bool) -> Results | None:
+def _earlier(chosen: Subject) -> Results | None:
     """Finished results of this very model on these very rows, judged by today's criteria."""
     found = chosen.version.results()
     if found is None or found.fingerprint != chosen.fingerprint or not chosen.version.predictions_path.is_file():
         return None
-    if with_base and baselines.BASE not in found.baselines:
-        return None
     return found.model_copy(update={"success": judgement.verdict(chosen.task.success_criteria, found.metrics)})
 
 
-def _measure(chosen: Subject, with_base: bool) -> Results:
+def _finished(chosen: Subject) -> list[Answer]:
+    """The answers that finished results were made from."""
+    rows = significance.load(chosen.version.predictions_path)
+    return [Answer(row["predicted"], row["probabilities"], row["valid_answer_probability"]) for row in rows]
+
+
+def _measure(chosen: Subject, with_base: bool, finished: list[Answer] | None) -> Results:
     started = time.monotonic()
-    answers, base, device = _asked(chosen, with_base)
+    answers, base, device = _asked(chosen, with_base, finished)
     others = {**_fitted(chosen), **({baselines.BASE: base} if base else {})}
     _write_predictions(chosen, answers, others)
     matrix = metrics.confusion(chosen.gold, [answer.predicted for answer in answers], chosen.labels)
@@ -85,18 +92,19 @@ def _scores(chosen: Subject, given: Sequence[str]) -> dict[str, float]:
     return metrics.scores(metrics.confusion(chosen.gold, given, chosen.labels))
 
 
-def _asked(chosen: Subject, with_base: bool) -> tuple[list[Answer], list[str] | None, str]:
+def _asked(
+    chosen: Subject, with_base: bool, finished: list[Answer] | None
+) -> tuple[list[Answer], list[str] | None, str]:
     """The version's answers, its base model's (None when not wanted), and the device's name."""
     loaded = model.load(chosen.folder, chosen.version.name)
     title = _("evaluate {version}", version=chosen.version.name)
-    answers = predict.ask(loaded, chosen.test, chosen.labels, chosen.label_field, _partial(chosen), title)
+    question = (loaded, chosen.test, chosen.labels, chosen.label_field)
+    answers = finished or predict.ask(*question, _partial(chosen), title)
 
     def ask_base() -> list[str]:
         partial = Partial(chosen.version.root / "base.partial", _base_key(chosen))
         with loaded.untrained():
-            given = predict.ask(
-                loaded, chosen.test, chosen.labels, chosen.label_field, partial, _("base model, untrained")
-            )
+            given = predict.ask(*question, partial, _("base model, untrained"))
         partial.forget()
         return [answer.predicted for answer in given]
 

@@ -6,12 +6,13 @@ next run of the same question goes on where it ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from nlp_skills import files, progress
 from nlp_skills.errors import Invalid
@@ -60,18 +61,32 @@ class Partial:
             return {}
         return dict(found for line in lines[1:] if (found := _entry(line)))
 
-    def opened(self, kept: dict[int, Answer]) -> IO[str]:
-        """The file, rewritten with whole lines only and ready for more."""
-        lines = [self.fingerprint, *(self.line(row, answer) for row, answer in kept.items())]
-        files.write_text(self.path, "".join(f"{line}\n" for line in lines))
-        return open(self.path, "a", encoding="utf-8")
+    @contextlib.contextmanager
+    def opened(self, kept: dict[int, Answer]) -> Iterator[Callable[[int, Answer], None]]:
+        """A function that adds a row's answer to the file, which holds whole lines only from here on.
 
-    @staticmethod
-    def line(row: int, answer: Answer) -> str:
-        return json.dumps([row, vars(answer)], ensure_ascii=False)
+        Raises:
+            Unavailable: the disk is full, or the folder cannot be written.
+        """
+        lines = [self.fingerprint, *(_line(row, answer) for row, answer in kept.items())]
+        files.write_text(self.path, "".join(f"{line}\n" for line in lines))
+        # Unbuffered, so that nothing is left to fail, or to be lost, when the file is closed.
+        with open(self.path, "ab", buffering=0) as stream:
+
+            def write(row: int, answer: Answer) -> None:
+                try:
+                    stream.write(f"{_line(row, answer)}\n".encode())
+                except OSError as error:
+                    raise files.storage_problem(error, self.path) from error
+
+            yield write
 
     def forget(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def _line(row: int, answer: Answer) -> str:
+    return json.dumps([row, vars(answer)], ensure_ascii=False)
 
 
 def _entry(line: str) -> tuple[int, Answer] | None:
@@ -94,12 +109,11 @@ def ask(
     left = [row for row in range(len(rows)) if row not in kept]
     if left:
         prompts, answers = encode(loaded, [rows[row] for row in left], labels, label_field)
-        with partial.opened(kept) as stream, progress.bar(title, len(rows)) as bar:
+        with partial.opened(kept) as write, progress.bar(title, len(rows)) as bar:
             bar.advance(len(kept))
             for place, answer in _answers(loaded, prompts, answers, labels, bar):
                 kept[left[place]] = answer
-                stream.write(partial.line(left[place], answer) + "\n")
-                stream.flush()
+                write(left[place], answer)
     return [kept[row] for row in range(len(rows))]
 
 

@@ -11,16 +11,19 @@ from typing import Any
 
 from nlp_skills import __version__, files, i18n
 from nlp_skills.evaluation import comparison_page, report_page, words
+from nlp_skills.extras import need
 from nlp_skills.workspace.folder import TaskFolder
 
 
 def write(folder: TaskFolder, version: str | None = None, *, against: str | None = None) -> Path:
-    """Write a version's report.html and return its path. `against` is the version it is judged beside
-    (by default its parent).
+    """Write a version's report.html and return its path.
+
+    `against` is the version it is judged beside; its parent when left out.
 
     Raises:
         Invalid: the version was not evaluated.
     """
+    need("quality", "numpy")
     chosen = folder.existing_version(version)
     context = report_page.context(folder, chosen, against)
     files.write_text(chosen.report_path, render("report.html.j2", words.report(), context))

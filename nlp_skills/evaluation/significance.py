@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nlp_skills.errors import Invalid
 from nlp_skills.evaluation import metrics
+from nlp_skills.extras import need
 from nlp_skills.i18n import _
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def compare_rows(rows_a: Iterable[Row], rows_b: Iterable[Row]) -> dict[str, Any]
     A row counts as common when its key and its true label are the same on both sides. When the test
     sets differ, at least 30 common rows are needed, else the verdict is `not_comparable`.
     """
+    need("quality", "numpy")
     a, b = _by_key(rows_a), _by_key(rows_b)
     keys = [key for key, row in a.items() if key in b and b[key]["gold"] == row["gold"]]
     same = len(keys) == len(a) == len(b)

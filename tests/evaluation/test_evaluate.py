@@ -115,6 +115,30 @@ def test_again_asks_the_version_but_not_the_base_model_that_versions_share(
     assert second.metrics == first.metrics and second.baselines == first.baselines
 
 
+def test_the_base_model_asked_later_does_not_ask_the_version_again(
+    folder: TaskFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate.evaluate(folder, base_baseline=False)
+    seen = asked(monkeypatch)
+    second = evaluate.evaluate(folder)
+    assert sum(seen) == 36
+    assert second.metrics == pytest.approx(first.metrics) and baselines.BASE in second.baselines
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    answer = predict.Answer("a", {"a": 1.0}, 1.0)
+    (tmp_path / "x.partial").symlink_to("/dev/full")
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        # The rewrite would replace the link; what is tested is the appending.
+        patch.setattr(predict.files, "write_text", lambda path, text: None)
+        with (
+            pytest.raises(errors.Unavailable, match="cannot write"),
+            predict.Partial(tmp_path / "x.partial", "sha256:one").opened({}) as write,
+        ):
+            write(0, answer)
+
+
 def test_other_criteria_are_judged_without_asking_again(folder: TaskFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate.evaluate(folder)
     yaml.change(
@@ -157,9 +181,11 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(folder: TaskFolder, monk
 def test_a_partial_file_of_another_model_is_not_believed(tmp_path: Path) -> None:
     answer = predict.Answer("a", {"a": 1.0}, 1.0)
     path = tmp_path / "x.partial"
-    with predict.Partial(path, "sha256:one").opened({3: answer}) as stream:
+    with predict.Partial(path, "sha256:one").opened({3: answer}) as write:
+        write(5, answer)
+    with open(path, "a", encoding="utf-8") as stream:
         stream.write("not json\n")
-    assert predict.Partial(path, "sha256:one").read() == {3: answer}
+    assert predict.Partial(path, "sha256:one").read() == {3: answer, 5: answer}
     assert predict.Partial(path, "sha256:two").read() == {}
     assert predict.Partial(tmp_path / "none", "sha256:one").read() == {}
 
