@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import DATA_SOURCE_YAML, LABELS, Ran, reviews, write_rows
 
+SOURCES = DATA_SOURCE_YAML.format(path="reviews.jsonl")
 Cli = Callable[..., Ran]
 
 
@@ -36,11 +37,8 @@ def test_the_way_through(task: Path, cli: Cli) -> None:
     ran = cli("regenerate", "--json")
     assert ran.code == 0
     assert ran.json["splits"]["test"] == {"rows": 36, "distribution": dict.fromkeys(LABELS, 12)}
-    assert cli("validate", "--json").json == {
-        "ok": True,
-        "findings": [],
-        "splits": cli("validate", "--json").json["splits"],
-    }
+    answer = cli("validate", "--json").json
+    assert (answer["ok"], answer["findings"], answer["splits"]["test"]["rows"]) == (True, [], 36)
     done = cli("convert", "--json").json
     assert done["rows"] == {"train": 72, "valid": 12, "test": 36}
     first = json.loads((task / done["files"]["train"]).read_text(encoding="utf-8").splitlines()[0])
@@ -122,14 +120,14 @@ def test_a_wrong_source_is_not_added(task: Path, cli: Cli) -> None:
     [
         ("sources: []\n", ["no data source", "data-source add"]),
         (DATA_SOURCE_YAML.format(path="none.jsonl"), ["not found", "none.jsonl"]),
-        (DATA_SOURCE_YAML.format(path="reviews.jsonl") + "  sed: 3\n", ["data_source.yaml:10", "unknown key split.sed", "seed"]),
-        (DATA_SOURCE_YAML.format(path="reviews.jsonl").replace("0.6", "'lots'"), ["data_source.yaml:6", "split.train"]),
-        (DATA_SOURCE_YAML.format(path="reviews.jsonl").replace("0.6", "0.5"), ["0.9", "not 1"]),
+        (SOURCES + "  sed: 3\n", ["data_source.yaml:10", "unknown key split.sed", "seed"]),
+        (SOURCES.replace("0.6", "'lots'"), ["data_source.yaml:6", "split.train"]),
+        (SOURCES.replace("0.6", "0.5"), ["0.9", "not 1"]),
         ("sources:\n  - type: databse\n", ["data_source.yaml:2", "databse"]),
         ("sources: [\n", ["data_source.yaml", "YAML"]),
         ("", ["empty"]),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_data_source_yaml(task: Path, cli: Cli, text: str, words: list[str]) -> None:
     source(task, text)
     refused(cli("regenerate"), 1, *words)
@@ -149,10 +147,10 @@ def test_a_wrong_data_source_yaml(task: Path, cli: Cli, text: str, words: list[s
         (b'{"text": "a", "label": "great"}\n', ["data/raw/reviews.jsonl:1", "label = 'great'"]),
         (b'{"text": "  ", "label": "positive"}\n', ["data/raw/reviews.jsonl:1", "empty"]),
         (b'{"text": "a"}\n', ["no column label"]),
-        (b'{"text": "a", "label": "positive"}\n{"text": "' + b"y" * 10_000_000 + b'"}\n', ["reviews.jsonl:2", "too long"]),
+        (b'{"text": "a"}\n{"text": "' + b"y" * 10_000_000 + b'"}\n', ["reviews.jsonl:2", "too long"]),
         (b'{"text": "a", "label": "positive"}\n', ["positive", "too few"]),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_data_file(task: Path, cli: Cli, content: bytes, words: list[str]) -> None:
     (task / "reviews.jsonl").write_bytes(content)
     refused(cli("regenerate"), 1, *words)

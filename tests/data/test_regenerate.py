@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -249,12 +250,13 @@ def test_killed_before_any_write_the_next_run_goes_on(make_task: Callable[..., P
     count = in_a_child_killed_at(whole, 0)
     assert 8 <= count < 50
     expected = written(whole)
+    # An earlier, other regeneration is there already: the dangerous mixture is of old splits and new.
+    earlier = make_task("earlier", rows=60)
+    write_rows(earlier / "reviews.jsonl", reviews(60, start=600))
+    regenerate(TaskFolder.at(earlier))
+    write_rows(earlier / "reviews.jsonl", reviews(60))
     for deaths in range(1, count + 1):
-        root = make_task(f"task{deaths}", rows=60)
-        # An earlier, other regeneration: the dangerous mixture is old and new splits.
-        write_rows(root / "reviews.jsonl", reviews(60, start=600))
-        regenerate(TaskFolder.at(root))
-        write_rows(root / "reviews.jsonl", reviews(60))
+        root = Path(shutil.copytree(earlier, earlier.parent / f"task{deaths}"))
         died = in_a_child_killed_at(root, deaths) == 137
         assert died or deaths > count - 2  # this task left its first state before: one move less
         mixed = {name: (root / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS}

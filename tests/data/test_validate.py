@@ -113,9 +113,8 @@ def test_training_on_what_another_version_was_tested_on_is_an_error(folder: Task
 
 def test_bad_rows_are_named_by_kind_line_and_count(folder: TaskFolder) -> None:
     with open(folder.split("valid"), "ab") as stream:
-        stream.write(
-            b'{"text": 3, "label": "neutral"}\n{"text": "x", "label": "meh"}\n{\n\n{"text": "y", "label": "ha"}\n'
-        )
+        stream.write(b'{"text": 3, "label": "neutral"}\n{"text": "x", "label": "meh"}\n')
+        stream.write(b'{\n\n{"text": "y", "label": "ha"}\n')
     report = validate(folder)
     assert codes(report) == dict.fromkeys(("wrong_type", "unknown_label", "bad_json"), "error") | {"blank": "warning"}
     found = finding(report, "unknown_label")
@@ -155,7 +154,7 @@ def test_wrong_documents_are_findings_with_their_lines(folder: TaskFolder) -> No
     folder.task_path.write_text(folder.task_path.read_text().replace("epochs: 2", "epochs: many\n  epoch: 3"))
     report = validate(folder)
     places = {(Path(entry.file or "").name, entry.line) for entry in report.findings}
-    assert places == {("data_source.yaml", 2), ("task.yaml", 18), ("task.yaml", 19)}
+    assert places == {("data_source.yaml", 2), ("task.yaml", 20), ("task.yaml", 21)}
     assert "split" in str([entry.mend for entry in report.findings])
     assert not report.ok
 
