@@ -55,11 +55,27 @@ def write_json(path: str, content: dict[str, Any]) -> bool:
     return True
 
 
+def hold(path: str) -> Any:
+    """An exclusive lock, held until the returned file is closed; None where it cannot be had.
+
+    Claude Code starts one of us for each `if` that a command matches, at the same moment.
+    """
+    import fcntl
+
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        stream = open(path, "ab")  # noqa: SIM115 -- the caller closes it
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    except OSError:
+        return None
+    return stream
+
+
 def task_above(path: str) -> str | None:
-    """The nearest folder at or above `path` that has a task.yaml."""
+    """The nearest task's folder at or above `path`."""
     folder = os.path.abspath(path)
     while True:
-        if os.path.isfile(os.path.join(folder, "task.yaml")):
+        if _is_task(folder):
             return folder
         parent = os.path.dirname(folder)
         if parent == folder:
@@ -75,13 +91,22 @@ def tasks(said: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([*above, *_below(root)]))
 
 
+def _is_task(folder: str) -> bool:
+    """Whether a folder's task.yaml is one of ours: other tools have files of that name."""
+    try:
+        with open(os.path.join(folder, "task.yaml"), "rb") as stream:
+            return os.path.isdir(state(folder)) or b"task_name" in stream.read(1 << 16)
+    except OSError:
+        return False
+
+
 def _below(root: str) -> list[str]:
     found, level = [], [os.path.abspath(root)]
     budget = _FOLDERS
     for _depth in range(_DEPTH + 1):
         below = []
         for folder in level[:budget]:
-            if os.path.isfile(os.path.join(folder, "task.yaml")):
+            if _is_task(folder):
                 found.append(folder)
             else:
                 below.extend(_children(folder))

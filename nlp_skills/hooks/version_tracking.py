@@ -24,9 +24,6 @@ def main(arguments: list[str]) -> None:
     said = ground.event()
     if said.get("stop_hook_active") or ground.mapping(said.get("tool_response")).get("backgroundTaskId"):
         return  # Stop speaks once a turn; a command that was only launched has not ended
-    line = str(ground.mapping(said.get("tool_input")).get("command") or "")
-    if arguments == ["evaluate"] and "train" in line:
-        return  # hooks.json starts us for either word; the other one of us has this command
     lang = "en"
     blocks: list[list[str]] = []
     tasks = ground.tasks(said)
@@ -34,8 +31,10 @@ def main(arguments: list[str]) -> None:
         told = Task(task)
         lang = told.lang
         blocks += told.news(newest_only=said.get("hook_event_name") == "SessionStart")
-    if tasks and not blocks and said.get("hook_event_name") == "PostToolUseFailure":
-        blocks = [_failed_before_it_ran(lang, tasks, step_of(line))]
+    step = step_of(str(ground.mapping(said.get("tool_input")).get("command") or ""))
+    # hooks.json starts us for either word in a command; the one whose word it is speaks of its failure.
+    if tasks and not blocks and said.get("hook_event_name") == "PostToolUseFailure" and step in arguments:
+        blocks = [_failed_before_it_ran(lang, tasks, str(step))]
     ground.speak(said, lang, blocks)
 
 
@@ -58,9 +57,7 @@ def _verb(arguments: list[str]) -> str | None:
     return arguments[0] if arguments else None
 
 
-def _failed_before_it_ran(lang: str, tasks: list[str], step: str | None) -> list[str]:
-    if step is None:
-        return []
+def _failed_before_it_ran(lang: str, tasks: list[str], step: str) -> list[str]:
     lines = [words.phrase(lang, "no_run", kind=words.phrase(lang, _STEPS[step]))]
     if len(tasks) == 1:
         verb = "preflight" if step == "train" else "history"
@@ -75,24 +72,32 @@ class Task:
         self.root = root
         self.digest = ground.digest(root)
         self.lang = words.language(self.digest.get("lang"))
-        self.notes_path = os.path.join(ground.state(root), "announced.json")
-        self.notes = ground.read_json(self.notes_path)
 
     def say(self, key: str, **values: object) -> str:
         return words.phrase(self.lang, key, **values)
 
     def news(self, *, newest_only: bool) -> list[list[str]]:
         """A block about every version that ended something since the last time; noted as told."""
-        told = ground.mapping(self.notes.get("versions"))
-        ends = [version for version in self._versions() if version.mark != told.get(version.name)]
-        if not ends:
+        if not self._versions():
             return []
-        marks = {**told, **{version.name: version.mark for version in ends}}
-        if not ground.write_json(self.notes_path, {**self.notes, "versions": marks}):
+        lock = ground.hold(os.path.join(ground.state(self.root), "announced.lock"))
+        if lock is None:
             return []  # a note that cannot be kept would be told again and again
+        with lock:
+            ends, first_time = self._untold()
         # A task seen for the first time may hold years of versions: history is asked for, not told.
-        shown = ends[-1:] if newest_only or not told else ends
-        return [version.lines() for version in shown]
+        return [version.lines() for version in (ends[-1:] if newest_only or first_time else ends)]
+
+    def _untold(self) -> tuple[list[Version], bool]:
+        """The versions nobody was told of, now noted as told, and whether there was no note before."""
+        path = os.path.join(ground.state(self.root), "announced.json")
+        notes = ground.read_json(path)
+        told = ground.mapping(notes.get("versions"))
+        ends = [version for version in self._versions() if version.mark != told.get(version.name)]
+        marks = {**told, **{version.name: version.mark for version in ends}}
+        if not ends or not ground.write_json(path, {**notes, "versions": marks}):
+            return [], False
+        return ends, not told
 
     def _versions(self) -> list[Version]:
         folder = os.path.join(self.root, "versions")

@@ -107,6 +107,16 @@ def test_the_user_s_folder_cannot_change_what_a_hook_does(task: Path) -> None:
     assert fire("data_validation", "Stop", task.parent, PYTHONPATH=str(task.parent)).lines
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_another_tool_s_task_yaml_is_left_alone(program: str, task: Path) -> None:
+    (task / "task.yaml").write_text("summary: check the snap\nexecute: |\n  true\n", encoding="utf-8")
+    for event in ("SessionStart", "Stop", "PostToolUse-Bash"):
+        assert silent(fire(program, event, task.parent))
+    edited = fire(program, "PostToolUse-Write", task.parent, file_path=str(task / "task.yaml"))
+    assert silent(edited)
+    assert not (task / ".nlp-skills").exists()
+
+
 def test_every_hook_of_the_plugin_starts_the_launcher_and_every_program_exists() -> None:
     hooks = json.loads((ROOT / "hooks" / "hooks.json").read_text(encoding="utf-8"))["hooks"]
     handlers = [hook for groups in hooks.values() for group in groups for hook in group["hooks"]]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,22 @@ def test_other_commands_that_fail_are_not_ours(command: str, task: Path) -> None
     assert ran(task, command, "PostToolUseFailure-Bash").out == ""
 
 
-def test_one_line_that_trains_and_evaluates_is_told_once(task: Path) -> None:
+def test_one_line_that_trains_and_evaluates_is_told_once_though_two_hooks_start(task: Path) -> None:
     status(task)
     line = "nlp-skills train && nlp-skills evaluate"
-    assert fire("version_tracking", "PostToolUse-Bash", task.parent, "evaluate", command=line).out == ""
-    assert fire("version_tracking", "PostToolUse-Bash", task.parent, "train", command=line).lines
+    with ThreadPoolExecutor() as pool:
+        words = ["train", "evaluate"] * 4
+        said = list(
+            pool.map(lambda word: fire("version_tracking", "PostToolUse-Bash", task.parent, word, command=line), words)
+        )
+    assert sum(bool(each.lines) for each in said) == 1
+
+
+def test_one_line_that_fails_before_either_is_told_once(task: Path) -> None:
+    line = "nlp-skills train && nlp-skills evaluate"
+    event = "PostToolUseFailure-Bash"
+    said = [fire("version_tracking", event, task.parent, word, command=line) for word in ("train", "evaluate")]
+    assert [bool(each.lines) for each in said] == [True, False]
 
 
 def test_a_lineage_that_is_behind_is_completed_by_the_command_line(cli: Callable[..., Ran], project: Path) -> None:
