@@ -75,10 +75,11 @@ def _intervals(results: Results) -> list[str]:
 
 def _conclusion(folder: TaskFolder, results: Results) -> list[str]:
     """What the figures mean, and what to do next."""
-    from nlp_skills.evaluation import baselines, judgement
+    from nlp_skills.evaluation import baselines, judgement, significance
 
-    head = ", ".join([judgement.headline(results), *judgement.criteria(results)])
-    lines = [head, *judgement.warnings(results)]
+    lines = [", ".join([judgement.headline(results), *judgement.criteria(results)]), *judgement.warnings(results)]
+    predictions = significance.load(folder.version(results.version).predictions_path)
+    lines += [text for text in [judgement.beside_baseline(results, predictions)] if text]
     if baselines.TFIDF not in results.baselines:
         lines.append(_("no baselines were fitted: data/train.jsonl is not what this version was trained on"))
     task, version = folder.task().task_name, results.version

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from nlp_skills.evaluation import words
+from nlp_skills.evaluation import significance, words
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import SuccessCriteria
 from nlp_skills.schema.version import Results, Verdict
@@ -76,6 +77,15 @@ def criteria(results: Results) -> list[str]:
     return found
 
 
+def beside_baseline(results: Results, predictions: Sequence[Mapping[str, Any]]) -> str | None:
+    """Whether the version is better than its best baseline, tested on the rows both answered."""
+    best = best_baseline(results)
+    if best is None:
+        return None
+    theirs = [{**row, "predicted": row["baselines"][best]} for row in predictions if best in row.get("baselines", {})]
+    return significance.sentence(significance.compare_rows(theirs, predictions), words.baseline(best), results.version)
+
+
 def warnings(results: Results) -> list[str]:
     """What to know before acting on the verdict, the gravest first."""
     success, found = results.success, []
@@ -84,7 +94,7 @@ def warnings(results: Results) -> list[str]:
         theirs = results.baselines[beaten][name]
         found.append(
             _(
-                "{baseline} scores {theirs}, {version} {ours}: the simpler means is the better choice so far.",
+                "{baseline} reaches {theirs}, {version} {ours}: the simpler one is the better choice so far.",
                 baseline=words.baseline(beaten),
                 theirs=words.figure(name, theirs),
                 version=results.version,

@@ -64,23 +64,34 @@ def per_class(matrix: ConfusionMatrix) -> dict[str, ClassMetrics]:
 
 
 def intervals(matrix: ConfusionMatrix) -> dict[str, Interval]:
-    """95 % intervals of the metrics: Wilson's for the accuracies by count, bootstrap over rows for the others."""
+    """95 % intervals of the metrics: Wilson's for the accuracies by count, bootstrap over rows for the others.
+
+    Where no resample differs (no mistake, or nothing right), the bootstrap would claim certainty. Wilson's
+    interval stands in for it there, except for the correlation, which then has none.
+    """
     import numpy as np
 
     counts = np.asarray(matrix.counts, dtype=np.int64)
     resampled = figures_of(resample(counts), present=counts.sum(axis=1) > 0)
     ranges = {name: percentile_interval(resampled[name]) for name in NAMES}
     wilson = wilson_interval(int(np.trace(counts)), int(counts.sum()))
-    return {**ranges, "accuracy": wilson, "micro_f1": wilson}
+    ranges |= {name: wilson for name, (low, high) in ranges.items() if low == high and name != "mcc"}
+    ranges |= {"accuracy": wilson, "micro_f1": wilson}
+    return {name: (low, high) for name, (low, high) in ranges.items() if low < high}
 
 
 def class_intervals(matrix: ConfusionMatrix) -> dict[str, Interval]:
-    """95 % bootstrap interval of each class's F1."""
+    """95 % bootstrap interval of each class's F1; Wilson's of its recall where no resample differs."""
     import numpy as np
 
-    margins = _margins(resample(np.asarray(matrix.counts, dtype=np.int64)))
-    f1 = _rates(*margins)[2]
-    return {label: percentile_interval(f1[:, i]) for i, label in enumerate(matrix.labels)}
+    counts = np.asarray(matrix.counts, dtype=np.int64)
+    f1 = _rates(*_margins(resample(counts)))[2]
+    found = {}
+    for i, label in enumerate(matrix.labels):
+        low, high = percentile_interval(f1[:, i])
+        sure = wilson_interval(int(counts[i, i]), int(counts[i].sum()))
+        found[label] = (low, high) if low < high else sure
+    return found
 
 
 def resample(counts: Counts, resamples: int = RESAMPLES, seed: int = SEED) -> Counts:

@@ -89,9 +89,7 @@ def verdict(
     """The block on top: a headline, the figure, and what else must be known before deciding."""
     success = results.success
     name = success.primary_metric
-    sentences = []
-    if best := judgement.best_baseline(results):
-        sentences.append(significance.sentence(_against(predictions, best), words.baseline(best), results.version))
+    sentences = [text for text in [judgement.beside_baseline(results, predictions)] if text]
     if earlier:
         compared = significance.compare_rows(significance.load(earlier.predictions_path), predictions)
         sentences.append(significance.sentence(compared, earlier.name, results.version))
@@ -107,11 +105,6 @@ def verdict(
         "sentences": sentences,
         "rows": _("{rows} test rows", rows=results.test_rows),
     }
-
-
-def _against(predictions: Sequence[Mapping[str, Any]], baseline: str) -> dict[str, Any]:
-    theirs = [{**row, "predicted": row["baselines"][baseline]} for row in predictions if baseline in _others(row)]
-    return significance.compare_rows(theirs, predictions)
 
 
 def _others(row: Mapping[str, Any]) -> Mapping[str, str]:

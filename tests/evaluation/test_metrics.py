@@ -105,3 +105,13 @@ def test_a_hundred_thousand_rows_keep_their_correlation() -> None:
     matrix = metrics.confusion(gold, predicted, LABELS)
     large = matrix.model_copy(update={"counts": [[count * 100 for count in row] for row in matrix.counts]})
     assert metrics.scores(large)["mcc"] == pytest.approx(sk.matthews_corrcoef(gold, predicted))
+
+
+def test_no_mistake_in_twelve_rows_is_not_certainty() -> None:
+    gold = LABELS[:3] * 4
+    perfect = metrics.confusion(gold, gold, LABELS)
+    found = metrics.intervals(perfect)
+    assert found["macro_f1"] == pytest.approx((0.7575, 1.0), abs=1e-3) and "mcc" not in found
+    assert metrics.class_intervals(perfect)["no"] == (0.0, 1.0)
+    low, high = metrics.class_intervals(perfect)["neutral"]
+    assert 0.4 < low < 0.6 and high == 1

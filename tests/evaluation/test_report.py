@@ -138,7 +138,7 @@ def test_a_baseline_that_wins_is_said_first(project: Path) -> None:
     folder = finished.task(project / "weak", rights=(0.3,))
     text = page(report.write(folder, "v1")).text
     assert "does not meet its success criteria" in text
-    warning = "TF-IDF and logistic regression scores"
+    warning = "TF-IDF and logistic regression reaches"
     assert warning in text and text.index(warning) < text.index("Beside simpler means")
     assert "is worse than TF-IDF" in text
 
