@@ -29,10 +29,11 @@ lint: uv ## ruff, its formatter and mypy
 	$(RUN) mypy
 
 messages: uv ## Collect the messages, update the Chinese catalogue and compile it
+	@mkdir -p build
 	$(RUN) pybabel -q extract -F babel.cfg --no-default-keywords -k _ -k N_ --no-location --sort-output \
-		--project nlp-skills -o $(LOCALE)/nlp_skills.pot nlp_skills
-	$(RUN) pybabel -q update -D nlp_skills -i $(LOCALE)/nlp_skills.pot -d $(LOCALE) -l zh_TW --init-missing \
-		--no-fuzzy-matching --ignore-obsolete
+		--project nlp-skills --copyright-holder "the nlp-skills authors" -o build/nlp_skills.pot nlp_skills
+	$(RUN) pybabel -q update -D nlp_skills -i build/nlp_skills.pot -d $(LOCALE) -l zh_TW --init-missing \
+		--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date
 	$(RUN) pybabel -q compile -D nlp_skills -d $(LOCALE) --statistics
 
 schemas: uv ## Write schemas/*.schema.json from the documents' models
@@ -42,7 +43,7 @@ bench: uv ## Run every benchmark; each prints a table and one line of JSON
 	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python "$$file" || exit 1; done
 
 clean: ## Remove what the targets above made (the demo's workspace and the environments too)
-	rm -rf .venv .uv $(DEMO_DIR) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .uv $(DEMO_DIR) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find nlp_skills tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 uv: # uv, fetched through pip when PATH has none: into a virtual environment, or beside it where venv is not installed
