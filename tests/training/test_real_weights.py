@@ -21,7 +21,7 @@ def test_smollm2_learns_and_answers_the_same_after_reloading(
     from peft import PeftModel
 
     from nlp_skills.data.render import Renderer
-    from nlp_skills.training.device import Device
+    from nlp_skills.training.device import pick
 
     made: list[object] = []
     save = sft.artefact.save_model
@@ -42,13 +42,14 @@ def test_smollm2_learns_and_answers_the_same_after_reloading(
     saved = json.loads((version.adapter / "adapter_config.json").read_text())
     assert saved["base_model_name_or_path"] == smollm2
 
-    plain = Device("cpu", "cpu", "float32", None)
+    device = pick()
     tokenizer = base_model.load_tokenizer(smollm2)
-    again = PeftModel.from_pretrained(base_model.load_model(smollm2, plain), version.adapter).eval()
+    again = PeftModel.from_pretrained(base_model.load_model(smollm2, device), version.adapter).eval()
     row = json.loads(folder.split("test").read_text().splitlines()[0])
     prompt, _answer = Renderer.from_model_info(info).ids(tokenizer, row)
-    with torch.no_grad():
-        before, after = (model(input_ids=torch.tensor([prompt])).logits for model in (made[0].eval(), again))  # type: ignore[attr-defined]
+    ids = torch.tensor([prompt], device=device.type)
+    with torch.no_grad(), device.computing():
+        before, after = (model(input_ids=ids).logits.float() for model in (made[0].eval(), again))  # type: ignore[attr-defined]
     assert torch.equal(before, after)
 
 

@@ -155,7 +155,7 @@ def test_a_trained_version_is_not_replaced_silently(ready: Ready, cli: Callable[
 
 
 def test_full_fine_tuning_saves_a_whole_model(ready: Ready, cli: Callable[..., Ran]) -> None:
-    folder = ready(train=96, adapter="full", lora=None, epochs=8)
+    folder = ready(train=96, adapter="full", lora=None, epochs=14, learning_rate=1e-3)
     ran = cli("train", folder.root)
     assert ran.code == 0 and "Writing" not in ran.err
     version, info = folder.version("v1"), folder.version("v1").model_info()
