@@ -1,0 +1,70 @@
+"""Which texts count as the same, or nearly."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nlp_skills.data import near
+
+CHARACTERS = [chr(0x4E00 + number) for number in range(2500)]
+
+
+def chinese(rng: random.Random, length: int = 50) -> str:
+    return "".join(rng.choices(CHARACTERS, k=length))
+
+
+def changed(rng: random.Random, text: str) -> str:
+    """One character in the middle is another one."""
+    at = rng.randrange(5, len(text) - 5)
+    return text[:at] + rng.choice(CHARACTERS) + text[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Good  phone", "good phone "), ("ＡＢＣ１２３", "abc123"), ("straße", "STRASSE"), ("a\u3000b\n", "A B")],
+)
+def test_case_width_and_spacing_do_not_count(one: str, other: str) -> None:
+    assert near.row_key({"text": one}, ["text"]) == near.row_key({"text": other}, ["text"])
+
+
+def test_fields_do_not_run_into_each_other() -> None:
+    assert near.row_key({"a": "x y", "b": "z"}, ["a", "b"]) != near.row_key({"a": "x", "b": "y z"}, ["a", "b"])
+
+
+def test_planted_near_duplicates_are_all_found_and_nothing_else() -> None:
+    rng = random.Random(1)
+    texts = [chinese(rng) for _ in range(2000)]
+    texts += [changed(rng, text) for text in texts[:200]]
+    expected = [near.similarity(near.grams(texts[n]), near.grams(texts[2000 + n])) >= 0.85 for n in range(200)]
+    clusters = near.clusters(texts, 0.85)
+    assert sum(expected) > 150
+    assert [clusters[2000 + n] == n for n in range(200)] == expected
+    assert clusters[:2000] == list(range(2000))
+
+
+def test_similarity_decides_exactly_at_the_threshold() -> None:
+    one, other = "abcdefghijkl", "abcdefghijkm"
+    exact = near.similarity(near.grams(one), near.grams(other))
+    assert exact == 9 / 11
+    assert near.clusters([one, other], exact) == [0, 0]
+    assert near.clusters([one, other], exact + 0.001) == [0, 1]
+
+
+def test_a_chain_is_one_cluster() -> None:
+    rng = random.Random(2)
+    chain = [chinese(rng, 80)]
+    for _step in range(6):
+        chain.append(changed(rng, chain[-1]))
+    assert near.clusters([*chain, chinese(rng)], 0.9)[:7] == [0] * 7
+
+
+def test_short_and_empty_texts() -> None:
+    assert near.clusters(["", "a", "ab", "b"], 0.9) == [0, 1, 2, 3]
+    assert near.clusters([], 0.9) == []
+
+
+def test_a_flood_of_one_template_is_one_cluster_in_little_time() -> None:
+    template = "This is the text that every customer is asked to send back to us unchanged, with number {} at its end"
+    assert set(near.clusters([template.format(number) for number in range(5000)], 0.8)) == {0}
