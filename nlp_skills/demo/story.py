@@ -22,8 +22,14 @@ DATABASE = "reviews.db"
 BATCHES = [560, 240]
 SPLIT = {"train": 0.36, "valid": 0.07, "test": 0.57}
 QUERY = "SELECT id, text, label FROM reviews WHERE batch <= {batch} ORDER BY id"
-PROMPT = "Is the sentiment of this product review sentence positive, neutral or negative?\n{text}"
-SETTINGS = ("epochs=3", "learning_rate=5e-4", "batch_size=8", "max_length=256", "lora.r=16", "lora.alpha=32")
+# A short system prompt takes the place of the model's own, longer one: a quarter of the tokens, and so of the time.
+SETTINGS = (
+    "system_prompt=Rate this product review sentence as positive, neutral or negative.",
+    "epochs=2",
+    "learning_rate=5e-4",
+    "batch_size=8",
+    "max_length=256",
+)
 
 Run = Callable[[list[str]], int]
 
@@ -57,9 +63,10 @@ def play(folder: Path, base_model: str, run: Run, say: Callable[[str], None]) ->
         Stopped: with the exit code of the command that failed.
     """
     started = time.monotonic()
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    for step in steps(folder.resolve(), base_model):
+    for step in steps(folder, base_model):
         say(f"\n== {step.title}")
         if step.done():
             say(_("   there already"))
@@ -100,7 +107,7 @@ def steps(folder: Path, base_model: str) -> Iterator[Step]:
 
 
 def _new_task(base_model: str) -> list[str]:
-    words = ["new-task", TASK, "--labels", ",".join(reviews.LABELS), "--output-type", "text", "--template", PROMPT]
+    words = ["new-task", TASK, "--labels", ",".join(reviews.LABELS), "--output-type", "text"]
     words += ["--language", "en", "--domain", "retail", "--threshold", "0.6", "--base-model", base_model]
     return words + [part for setting in SETTINGS for part in ("--set", setting)]
 

@@ -22,7 +22,10 @@ DEFAULT_BASE_MODEL = "Qwen/Qwen3-4B"
 
 @dataclass(frozen=True)
 class Wish:
-    """What is known of a task when it is made; the rest has defaults a person can edit."""
+    """What is known of a task when it is made; the rest has defaults a person can edit.
+
+    `training` holds settings by key, `lora.r` meaning r inside lora.
+    """
 
     name: str
     task_type: TaskType = "classification"
@@ -123,7 +126,13 @@ def _training(wish: Wish) -> dict[str, Any]:
     if "qwen3" in wish.base_model.lower():
         # The one setting under which Qwen3's training and inference prompts are equal token for token.
         training["chat_template_kwargs"] = {"enable_thinking": False}
-    return training | wish.training
+    for key, value in wish.training.items():
+        *parents, last = key.split(".")
+        place = training
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return training
 
 
 def _criteria(wish: Wish) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def test_a_chinese_task(project: Path, cli: Cli) -> None:
     template = "分析以下文本對「{entity}」的情感傾向。\n文本:{text}"
     ran = cli(
         "new-task", "情感分析", "--labels", "正面,負面、中立", "--output-field", "sentiment", "--language", "zh-TW",
-        "--template", template, "--threshold", "0.8", "--baseline", "rule_based_0.65", "--set", "learning_rate=1e-5",
+        "--template", template, "--threshold", "0.8", "--baseline", "rule_based_0.65", "--set", "learning_rate=1e-5", "--set", "lora.r=32",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     task = Task.load(project / "情感分析" / "task.yaml")
@@ -27,6 +27,7 @@ def test_a_chinese_task(project: Path, cli: Cli) -> None:
     assert task.input_template.strip() == template
     assert task.status == "created"
     assert task.training is not None and task.training.learning_rate == 1e-5
+    assert task.training.lora is not None and task.training.lora.r == 32
     assert task.success_criteria.baseline == "rule_based_0.65"
     assert DataSource.load(project / "情感分析" / "data_source.yaml").sources == []
     assert cli("tasks", "--json").json["tasks"][0]["name"] == "情感分析"
