@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nlp_skills.data import rows as lines
+from nlp_skills.data.faults import fault_words
 from nlp_skills.data.merge import output_shape
-from nlp_skills.data.sources.file_import import fault_words
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.workspace.folder import TaskFolder

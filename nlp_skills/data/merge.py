@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills.data import rows as lines
-from nlp_skills.data.sources.file_import import fault_words
+from nlp_skills.data.faults import fault_words
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
 from nlp_skills.schema.data_source import Source

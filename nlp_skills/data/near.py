@@ -63,7 +63,7 @@ def _join_near(texts: Sequence[str], near: float, forest: _Forest) -> None:
 
 
 def _join(number: int, candidates: Sequence[int], texts: Sequence[str], near: float, forest: _Forest) -> None:
-    own = grams(texts[number])
+    own = grams(texts[number]) if candidates else set()
     for other in sorted(candidates):
         if forest.root(other) != forest.root(number) and similarity(own, grams(texts[other])) >= near:
             forest.join(other, number)

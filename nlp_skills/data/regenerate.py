@@ -199,9 +199,10 @@ def _rebuild(
 def _distinct(merged: Sequence[Row], task: Task) -> list[Row]:
     """One row for each input and answer, in key order; which of several twins stays does not depend on theirs."""
     seen: dict[tuple[str, bytes], Row] = {}
-    for row in sorted(merged, key=lambda row: (near.row_key(row, task.input_fields), lines.canonical(row))):
+    keyed = [(near.row_key(row, task.input_fields), lines.canonical(row), row) for row in merged]
+    for key, _whole, row in sorted(keyed, key=lambda entry: entry[:2]):
         answer = lines.canonical({name: row[name] for name in task.output_fields})
-        seen.setdefault((near.row_key(row, task.input_fields), answer), row)
+        seen.setdefault((key, answer), row)
     return list(seen.values())
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from nlp_skills import extras
 from nlp_skills.data import leakage, near, sources
 from nlp_skills.data import rows as lines
+from nlp_skills.data.faults import fault_words
 from nlp_skills.data.findings import Finding, of_problem
 from nlp_skills.data.merge import output_shape
 from nlp_skills.data.regenerate import interrupted
-from nlp_skills.data.sources.file_import import fault_words
 from nlp_skills.errors import Problem
 from nlp_skills.files import storage_problem
 from nlp_skills.i18n import _

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills.data import rows as lines
+from nlp_skills.data.faults import fault_words
 from nlp_skills.errors import Invalid, Problem, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema.data_source import FileImport
@@ -191,21 +192,3 @@ def _encoding_problem(path: Path, encoding: str, error: UnicodeDecodeError) -> I
         cause=error.reason,
         mend=_("save it as UTF-8, or give encoding: (such as big5 or cp1252)"),
     )
-
-
-def fault_words(code: str) -> str:
-    """What a code of `rows.check` means, in words."""
-    words = {
-        "bad_json": _("not valid JSON"),
-        "bad_utf8": _("not UTF-8 text"),
-        "bom": _("a byte order mark before the row"),
-        "not_object": _("the line is not a JSON object"),
-        "nan": _("NaN and infinity are not JSON"),
-        "missing_field": _("a field is missing"),
-        "wrong_type": _("a value of the wrong type"),
-        "empty_text": _("a text is empty"),
-        "unknown_label": _("a label the task does not know"),
-        "too_long_line": _("the line is too long"),
-        "duplicate": _("the line repeats an earlier one"),
-    }
-    return words[code]
