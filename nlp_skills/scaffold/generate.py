@@ -39,16 +39,16 @@ def generate(folder: TaskFolder) -> Generated:
     """Make or refresh the task's folders, scripts, project file and wheel, and its current version.
 
     Raises:
-        Invalid: task.yaml says nothing about training. Unavailable: a file cannot be written.
+        Invalid: task.yaml says nothing about training.
+        Unavailable: a file cannot be written, or this nlp-skills is not installed and cannot be packed.
     """
     with lock.writing(folder):
         task, version = folder.task(), folder.version()
-        config = _config(task, version)
+        config, packed = _config(task, version), wheel.build()
         _make_folders(folder, version)
         ledger = Ledger(folder.root)
         try:
             states = _put_version(ledger, version, config)
-            packed = wheel.build()
             states |= {name: ledger.put(name, content) for name, content in _files(task, version.config(), packed)}
             states |= _remove_old_wheels(ledger, packed.name)
         finally:

