@@ -154,11 +154,6 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value * 100:.1f}%"
 
 
-def metric_label(name: str) -> str:
-    """A metric's name in a table: `macro_f1` → Macro-F1."""
-    return "-".join(word.upper() if word in ("mcc", "auc") else word.capitalize() for word in name.split("_"))
-
-
 def shown(path: Path) -> str:
     """A path from the working directory where that is shorter."""
     here = Path.cwd()

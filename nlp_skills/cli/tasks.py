@@ -84,6 +84,7 @@ def new_task(name: str, labels: str | None, settings: tuple[str, ...], as_json: 
 )
 @frame.json_option
 def tasks(as_json: bool) -> None:
+    from nlp_skills.evaluation import words
     from nlp_skills.workspace import listing, locate
 
     root = locate.project_root()
@@ -94,7 +95,7 @@ def tasks(as_json: bool) -> None:
     good, broken = [row for row in rows if not row.problem], [row for row in rows if row.problem]
     if good:
         metrics = {row.primary_metric for row in good if row.primary_metric}
-        title = frame.metric_label(metrics.pop()) if len(metrics) == 1 else _("Primary metric")
+        title = words.metric(metrics.pop()) if len(metrics) == 1 else _("Primary metric")
         columns = [_("Task"), _("State"), _("Version"), title, _("Updated")]
         frame.table(columns, [_cells(row, named=bool(metrics)) for row in good], right=[3])
     for row in broken:
@@ -106,9 +107,11 @@ def tasks(as_json: bool) -> None:
 
 
 def _cells(row: TaskRow, *, named: bool) -> list[str]:
-    value = frame.percent(row.value)
+    from nlp_skills.evaluation import words
+
+    value = words.figure(row.primary_metric or "", row.value)
     if named and row.value is not None and row.primary_metric:
-        value = f"{frame.metric_label(row.primary_metric)} {value}"
+        value = f"{words.metric(row.primary_metric)} {value}"
     day = row.updated.astimezone().strftime("%Y-%m-%d") if row.updated else "-"
     return [row.name, row.status or "-", row.version or "-", value, day]
 

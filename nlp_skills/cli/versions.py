@@ -53,6 +53,7 @@ def new_version(
 @frame.task_argument
 @frame.json_option
 def history(folder: TaskFolder, as_json: bool) -> None:
+    from nlp_skills.evaluation import words
     from nlp_skills.workspace import listing
 
     task, rows = folder.task(), listing.versions(folder)
@@ -63,15 +64,17 @@ def history(folder: TaskFolder, as_json: bool) -> None:
         return
     frame.say(_("Task: {name}", name=task.task_name))
     frame.say(_("Current version: {version}", version=task.version))
-    columns = [_("Version"), _("Created"), frame.metric_label(metric), _("Parent"), _("Main changes")]
-    frame.table(columns, [_history_cells(row) for row in rows], right=[2])
+    columns = [_("Version"), _("Created"), words.metric(metric), _("Parent"), _("Main changes")]
+    frame.table(columns, [_history_cells(row, metric) for row in rows], right=[2])
 
 
-def _history_cells(row: Any) -> list[str]:
+def _history_cells(row: Any, metric: str) -> list[str]:
+    from nlp_skills.evaluation import words
+
     name = f"{row.version} (*)" if row.current else row.version
     day = row.created.astimezone().strftime("%Y-%m-%d") if row.created else "-"
     changes = str(row.problem) if row.problem else ", ".join(row.changes) or "-"
-    return [name, day, frame.percent(row.value), row.parent or "-", changes]
+    return [name, day, words.figure(metric, row.value), row.parent or "-", changes]
 
 
 @frame.command(
@@ -131,8 +134,11 @@ def _setting_cells(row: Difference) -> list[str]:
 
 
 def _figure_cells(row: Difference) -> list[str]:
-    name = row.name if row.name.endswith(" F1") else frame.metric_label(row.name)
-    return [name, frame.percent(row.before), frame.percent(row.after), f"{(row.absolute or 0) * 100:+.1f}%"]
+    from nlp_skills.evaluation import significance, words
+
+    change = row.absolute or 0.0
+    shown = f"{change:+.3f}" if row.name == "mcc" else f"{significance.points(change)}%"
+    return [words.metric(row.name), words.figure(row.name, row.before), words.figure(row.name, row.after), shown]
 
 
 @frame.command(

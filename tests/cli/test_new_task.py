@@ -18,7 +18,8 @@ def test_a_chinese_task(project: Path, cli: Cli) -> None:
     template = "分析以下文本對「{entity}」的情感傾向。\n文本:{text}"
     ran = cli(
         "new-task", "情感分析", "--labels", "正面,負面、中立", "--output-field", "sentiment", "--language", "zh-TW",
-        "--template", template, "--threshold", "0.8", "--baseline", "rule_based_0.65", "--set", "learning_rate=1e-5", "--set", "lora.r=32",
+        "--template", template, "--threshold", "0.8", "--baseline", "rule_based_0.65",
+        "--set", "learning_rate=1e-5", "--set", "lora.r=32",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     task = Task.load(project / "情感分析" / "task.yaml")
