@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+from nlp_skills.i18n import _
+
 PLAIN_SECONDS = 10.0
 
 
@@ -46,7 +48,7 @@ class _Plain(Bar):
             return
         self.shown = now
         eta = self.eta_seconds()
-        left = f", {eta:.0f} s left" if eta and self.done < self.total else ""
+        left = _(", {seconds:.0f} s left", seconds=eta) if eta and self.done < self.total else ""
         print(f"{self.label}: {self.done}/{self.total}{left} {self.note}".rstrip(), file=sys.stderr, flush=True)
 
 
