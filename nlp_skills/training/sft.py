@@ -20,7 +20,7 @@ from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import RunStatus
 from nlp_skills.training import artefact, base_model, failure, identity, preflight, run, trainer
-from nlp_skills.training.device import Device, needs_checkpointing, pick
+from nlp_skills.training.device import Device, needs_checkpointing, pick, plain_attention
 from nlp_skills.workspace import digest, lifecycle, lineage, lock
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -235,7 +235,10 @@ def _trainer(
     from transformers import PrinterCallback
 
     rows, valid = checked.encoded["train"], checked.encoded.get("valid") or None
-    crowded = needs_checkpointing(device, model, job.config.batch_size, max(len(row) for row in rows))
+    longest = max(len(row) for row in rows)
+    if plain_attention(device, longest):
+        model.set_attn_implementation("eager")
+    crowded = needs_checkpointing(device, model, job.config.batch_size, longest)
     arguments = trainer.settings(
         job.config, device, plan, job.version.checkpoints, validate=valid is not None, checkpointing=crowded
     )

@@ -177,6 +177,15 @@ def test_checkpointing_is_for_a_gpu_that_would_be_crowded(tiny_base: Path) -> No
     assert device.needs_checkpointing(small, model, 512, 4096)
 
 
+def test_plain_attention_is_for_short_rows_on_a_cpu() -> None:
+    gpu = device.Device("cuda", "gpu", "bfloat16", "bfloat16")
+    assert [device.plain_attention(on, length) for on, length in ((CPU, 60), (CPU, 2000), (gpu, 60))] == [
+        True,
+        False,
+        False,
+    ]
+
+
 def test_a_checkpoint_without_its_last_file_does_not_count(tmp_path: Path) -> None:
     for step, complete in ((9, True), (10, True), (100, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()

@@ -163,6 +163,7 @@ def test_full_fine_tuning_saves_a_whole_model(ready: Ready, cli: Callable[..., R
     assert info.merged_path == "models/merged/v1" and info.adapter_path is None
     assert info.parameters == info.trainable_parameters
     assert {"model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {p.name for p in version.merged.iterdir()}
+    assert "eager" not in (version.merged / "config.json").read_text(), "how it was trained is not how it is asked"
     assert accuracy(version, folder) >= 0.8
 
 
