@@ -47,7 +47,7 @@ def _show(folder: TaskFolder, results: Results) -> None:
     frame.say(_("{task} {version}: {rows} test rows", task=folder.task().task_name, version=results.version,
                 rows=results.test_rows))  # fmt: skip
     columns = ["", *(words.metric(name) for name in _columns(results))]
-    lines = [[results.version, *_figures(results.metrics, results)], [_("95% interval"), *_intervals(results)]]
+    lines = [[results.version, *_figures(results.metrics, results)], [_("Interval (95%)"), *_intervals(results)]]
     lines += [[words.baseline(name), *_figures(given, results)] for name, given in results.baselines.items()]
     frame.table(columns, lines, right=range(1, len(columns)))
     columns = [_("Class"), _("Precision"), _("Recall"), "F1", _("Rows")]

@@ -223,12 +223,12 @@ def sentence(result: Mapping[str, Any], a: str, b: str) -> str:
     low, high = (points(value) for value in macro["interval"])
     values = {"a": a, "b": b, "difference": points(macro["difference"]), "low": low, "high": high}
     if result["verdict"] == "better":
-        return _("{b} is better than {a}: macro-F1 {difference} points (95% interval {low} to {high}).", **values)
+        return _("{b} is better than {a}: macro-F1 {difference} points (interval at 95%: {low} to {high}).", **values)
     if result["verdict"] == "worse":
-        return _("{b} is worse than {a}: macro-F1 {difference} points (95% interval {low} to {high}).", **values)
+        return _("{b} is worse than {a}: macro-F1 {difference} points (interval at 95%: {low} to {high}).", **values)
     return _(
         "Whether {b} is better than {a} cannot be told from {rows} rows: macro-F1 {difference} points "
-        "(95% interval {low} to {high}); a difference would have to be about {visible} points to show.",
+        "(interval at 95%: {low} to {high}); a difference would have to be about {visible} points to show.",
         rows=result["rows"],
         visible=f"{result['smallest_visible_difference'] * 100:.1f}",
         **values,

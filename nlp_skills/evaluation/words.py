@@ -45,7 +45,7 @@ def shared() -> dict[str, str]:
     return {
         "metric": _("Metric"),
         "class": _("Class"),
-        "interval": _("95% interval"),
+        "interval": _("Interval (95%)"),
         "precision": _("Precision"),
         "recall": _("Recall"),
         "support": _("Rows"),
@@ -63,7 +63,7 @@ def report() -> dict[str, str]:
     return shared() | {
         "kind": _("Evaluation"),
         "beside": _("Beside simpler means"),
-        "beside_note": _("All of them answered the same test rows. The bar is the 95% interval."),
+        "beside_note": _("All of them answered the same test rows. The bar is the interval (95%)."),
         "threshold": _("Threshold"),
         "baseline": _("Given baseline"),
         "metrics": _("Metrics"),

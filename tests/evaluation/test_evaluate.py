@@ -288,7 +288,7 @@ def test_the_command_prints_figures_baselines_verdict_and_the_next_step(
     assert ran.code == 0, ran.err
     for words in (
         "36 test rows",
-        "95% interval",
+        "Interval (95%)",
         "TF-IDF",
         "commonest",
         "untrained",
