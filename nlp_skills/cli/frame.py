@@ -65,6 +65,9 @@ class LazyGroup(click.Group):
         self.lazy = lazy
         self.params.append(_language_option())
 
+    def get_short_help_str(self, limit: int = 45) -> str:
+        return _first_sentence(_(self.help)) if self.help else ""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
 
@@ -225,7 +228,6 @@ CLICK_WORDS = (
     N_("Options"),
     N_("Commands"),
     N_("Show this message and exit."),
-    N_("Show the version and exit."),
     N_("default: {default}"),
     N_("Missing command."),
     N_("Missing argument"),

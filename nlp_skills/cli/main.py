@@ -39,7 +39,7 @@ COMMANDS = {
     lazy=COMMANDS,
     help=N_("From a vague wish to a fine-tuned, measured and versioned language model."),
 )
-@click.version_option(__version__, prog_name="nlp-skills")
+@click.version_option(__version__, prog_name="nlp-skills", cls=frame.Option, help=N_("Show the version and exit."))
 def cli() -> None:
     """The root group; its text is in `help`, where it can be translated."""
 

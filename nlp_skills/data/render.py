@@ -143,7 +143,8 @@ def _output(row: Mapping[str, Any], name: str) -> Any:
 
 
 def _tokenise(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    # verbose=False: whether a row is too long is preflight's to say, with file and line.
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _not_a_prefix(prompt: str, whole: str) -> Invalid:

@@ -28,7 +28,6 @@ SETTINGS = (
     "epochs=2",
     "learning_rate=5e-4",
     "batch_size=8",
-    "max_length=256",
 )
 
 Run = Callable[[list[str]], int]
