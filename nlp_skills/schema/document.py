@@ -86,7 +86,8 @@ def _cause(entry: Any) -> str:
     context = entry.get("ctx") or {}
     given = short(entry.get("input"))
     if "expected" in context:
-        return _("{given} is not one of {allowed}", given=given, allowed=context["expected"])
+        allowed = str(context["expected"]).replace(" or ", ", ")
+        return _("{given} is not one of {allowed}", given=given, allowed=allowed)
     if entry["type"] == "value_error":
         return str(context.get("error", entry["msg"]))
     wanted = _wanted(entry["type"], context) or entry["msg"]
