@@ -35,13 +35,11 @@ from nlp_skills.i18n import N_, _
 def demo(folder: Path, base_model: str) -> None:
     import resource
 
-    from nlp_skills import extras, i18n
-    from nlp_skills.cli.main import cli
+    from nlp_skills import extras
     from nlp_skills.demo import story
 
     extras.need("demo", "torch", "transformers", "trl", "peft", "sqlalchemy", "sklearn", "gguf", "pip")
-    language = ["--lang", i18n.language()]
-    seconds = story.play(folder, base_model, lambda words: frame.run(cli, [*words, *language]), frame.say)
+    seconds = story.play(folder, base_model, frame.say)
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     frame.say()
     frame.say(_("took {minutes:.1f} min, peak memory {peak:.1f} GB", minutes=seconds / 60, peak=peak / 1024**2))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nlp_skills import i18n
 from nlp_skills.demo import reviews
 from nlp_skills.errors import Problem
 from nlp_skills.i18n import _
@@ -30,8 +34,6 @@ SETTINGS = (
     "batch_size=8",
 )
 
-Run = Callable[[list[str]], int]
-
 
 @dataclass(frozen=True)
 class Step:
@@ -40,11 +42,6 @@ class Step:
     title: str
     action: list[str] | Callable[[], None]
     done: Callable[[], bool] = lambda: False
-
-    @property
-    def shown(self) -> str | None:
-        """The command as a user would type it."""
-        return f"$ nlp-skills {shlex.join(self.action)}" if isinstance(self.action, list) else None
 
 
 class Stopped(Problem):
@@ -55,7 +52,7 @@ class Stopped(Problem):
         self.exit_code = exit_code
 
 
-def play(folder: Path, base_model: str, run: Run, say: Callable[[str], None]) -> float:
+def play(folder: Path, base_model: str, say: Callable[[str], None]) -> float:
     """Walk through the demo in `folder`; returns the seconds it took.
 
     Raises:
@@ -70,14 +67,32 @@ def play(folder: Path, base_model: str, run: Run, say: Callable[[str], None]) ->
         if step.done():
             say(_("   there already"))
             continue
-        if step.shown:
-            say(step.shown)
-        if isinstance(step.action, list):
-            if code := run(step.action):
-                raise Stopped(code)
-        else:
+        if not isinstance(step.action, list):
             step.action()
+            continue
+        say(f"$ nlp-skills {shlex.join(step.action)}")
+        if code := run(step.action):
+            raise Stopped(code)
     return time.monotonic() - started
+
+
+def run(words: list[str]) -> int:
+    """One command of ours, as a user would start it: what it took of memory goes with its process.
+
+    Ctrl-C and SIGTERM are passed on to it, once each, wherever they were sent.
+    """
+    sys.stdout.flush()
+    command = [sys.executable, "-P", "-m", "nlp_skills.cli.main", *words, "--lang", i18n.language()]
+    # A process group of its own: the terminal's Ctrl-C would reach it beside ours, and twice means at once.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda heard, _frame: process.send_signal(heard)) for number in signals}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
 
 
 def steps(folder: Path, base_model: str) -> Iterator[Step]:
