@@ -13,6 +13,11 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+# Threads that spin while they wait take the cores from those that work: beside one other busy process a step
+# of SmolLM2-135M took 5 to 50 seconds instead of 2. OpenMP reads this once, when torch is imported, so it is
+# set when this module is: everything that computes imports it first.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 def deterministic() -> bool:
     """Whether `NLP_SKILLS_DETERMINISTIC=1` asks for the same bits on every machine, however slowly."""
@@ -56,8 +61,6 @@ def pick(*, train_all_weights: bool = False) -> Device:
 
     `train_all_weights`: every weight is trained, not adapters on a frozen base.
     """
-    # Idle threads that spin fight each other for the cores on a busy machine; read when OpenMP starts.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
     if deterministic():

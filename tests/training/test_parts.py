@@ -203,6 +203,15 @@ def test_importing_the_room_loads_nothing_heavy() -> None:
     assert ended.stdout.strip() == "[]"
 
 
+def test_waiting_threads_are_told_to_sleep_before_torch_is_there() -> None:
+    code = (
+        "import os, sys, nlp_skills.training.base_model; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert ended.stdout.split() == ["False", "passive"]
+
+
 def test_both_commands_explain_themselves(cli: Callable[..., object]) -> None:
     for name in ("preflight", "train"):
         ran = cli(name, "--help")
