@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -46,6 +47,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `nlp-skills` program."""
+    # OpenMP reads this once, when torch or scikit-learn loads: threads that wait must not spin, or a step
+    # on a busy machine takes ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(frame.run(cli, sys.argv[1:]))
 
 
