@@ -109,7 +109,7 @@ def compare(names: tuple[str, ...], html: bool, as_json: bool) -> None:
     _show_comparison(folder, a, b, settings, figures)
     frame.say(_("Conclusion: {sentence}", sentence=significance.sentence(verdict, a.name, b.name)))
     if page:
-        frame.say(_("report: {path}", path=str(page)))
+        frame.say(_("report: {path}", path=frame.shown(page)))
 
 
 def _difference(row: Difference) -> dict[str, Any]:
