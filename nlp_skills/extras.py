@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shlex
 import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from nlp_skills.errors import Unavailable
 from nlp_skills.i18n import _
@@ -16,11 +20,29 @@ def installed(module: str) -> bool:
 
 
 def install_command(*extras: str) -> str:
-    """The exact command that adds these extras to the environment we run in."""
-    names = ",".join(sorted(extras))
+    """The exact command that adds these extras to the environment we run in, from where we came from."""
     if os.environ.get("NLP_SKILLS_MANAGED"):
         return f"nlp-skills setup {' '.join(f'--extra {name}' for name in sorted(extras))}"
-    return f"{sys.executable} -m pip install 'nlp-skills[{names}]'"
+    installer = [sys.executable, "-m", "pip", "install"]
+    if not installed("pip"):
+        installer = ["uv", "pip", "install", "--python", sys.executable]
+    return shlex.join([*installer, *_requirement(",".join(sorted(extras)))])
+
+
+def _requirement(extras: str) -> list[str]:
+    """nlp-skills with extras, as pip and uv name it: from the folder or address it was installed from, or by name."""
+    from importlib import metadata
+
+    try:
+        origin = json.loads(metadata.distribution("nlp-skills").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        origin = {}
+    url = origin.get("url")
+    if url is None:
+        return [f"nlp-skills[{extras}]"]
+    if origin.get("dir_info", {}).get("editable"):
+        return ["--editable", f"{Path(unquote(urlsplit(url).path))}[{extras}]"]
+    return [f"nlp-skills[{extras}] @ {url}"]
 
 
 def need(extra: str, *modules: str) -> None:

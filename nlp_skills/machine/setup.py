@@ -22,6 +22,7 @@ from pathlib import Path
 
 from nlp_skills import files, i18n
 from nlp_skills.errors import Problem, Unavailable, Usage
+from nlp_skills.extras import install_command
 from nlp_skills.i18n import _
 from nlp_skills.machine import environment
 
@@ -53,7 +54,7 @@ def plugin_root() -> Path:
     raise Unavailable(
         _("there is no plugin folder to set up from"),
         cause=_("this nlp-skills was installed as a package, without the plugin's uv.lock"),
-        mend=f"{sys.executable} -m pip install 'nlp-skills[{','.join(DEFAULT_EXTRAS)}]'",
+        mend=install_command(*DEFAULT_EXTRAS),
     )
 
 

@@ -42,7 +42,7 @@ def test_a_missing_extra_of_the_main_job_is_a_no(monkeypatch: pytest.MonkeyPatch
     assert not diagnosis.ok
     missing = [check for check in diagnosis.checks if check.ok is False]
     assert [check.name for check in missing] == ["extra train"]
-    assert "nlp-skills[train]" in (missing[0].mend or "")
+    assert "[train]" in (missing[0].mend or "")
 
 
 def test_it_imports_nothing_heavy_and_asks_no_network(project: Path) -> None:

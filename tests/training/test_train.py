@@ -343,4 +343,4 @@ def test_unavailable_is_for_the_machine(ready: Ready, monkeypatch: pytest.Monkey
     monkeypatch.setattr(extras, "installed", lambda module: module != "trl")
     with pytest.raises(Unavailable) as refused:
         sft.train(ready())
-    assert "nlp-skills[train]" in str(refused.value.mend)
+    assert "[train]" in str(refused.value.mend)
