@@ -195,14 +195,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     from rich.table import Table
     from rich.text import Text
 
+    in_terminal = sys.stdout.isatty()
     drawn = Table(box=box.SQUARE, show_edge=True)
     for index, title in enumerate(columns):
-        drawn.add_column(Text(title), justify="right" if index in right else "left", no_wrap=True)
+        drawn.add_column(Text(title), justify="right" if index in right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    console = Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty(), highlight=False)
-    if not sys.stdout.isatty():
-        console.width = max(console.measure(drawn).maximum, 20)
+    # In a pipe there is no width to keep to: a cell that is cut cannot be read by anyone.
+    console = Console(file=sys.stdout, width=None if in_terminal else 10_000, highlight=False)
+    if not in_terminal:
+        console.width = console.measure(drawn).maximum
     console.print(drawn)
 
 

@@ -11,7 +11,7 @@ from nlp_skills.data.near import row_key
 from nlp_skills.data.sources import database
 from nlp_skills.schema.data_source import Database, DataSource, Source
 from nlp_skills.schema.task import Task
-from nlp_skills.schema.version import SPLITS, DataSnapshot, LineageData, SplitFile
+from nlp_skills.schema.version import SPLITS, DataSnapshot, SplitFile
 from nlp_skills.workspace import lineage
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -52,7 +52,7 @@ def write(folder: TaskFolder, version: VersionFolder | str | None = None) -> Dat
         taken = earlier
     else:
         taken.save(target.snapshot_path)
-    lineage.record(target, data=_section(taken))
+    lineage.record(target, data=lineage.data_section(taken))
     return taken
 
 
@@ -80,15 +80,3 @@ def _split(folder: TaskFolder, name: str, rows: list[dict[str, Any]], task: Task
         for row in rows:
             counts[lines.label_key(row[label])] += 1
     return SplitFile(rows=len(rows), sha256=files.sha256_file(folder.split(name)), class_distribution=counts)
-
-
-def _section(snapshot: DataSnapshot) -> LineageData:
-    train, valid, test = (snapshot.splits[name] for name in ("train", "valid", "test"))
-    return LineageData(
-        source_hash=snapshot.source_hash,
-        train_count=train.rows,
-        valid_count=valid.rows,
-        test_count=test.rows,
-        class_distribution=train.class_distribution,
-        hashes={"train": train.sha256, "valid": valid.sha256, "test": test.sha256},
-    )

@@ -14,7 +14,7 @@ import nlp_skills
 from nlp_skills import files
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.schema.version import LineageModel, LineageRun, ModelInfo
+from nlp_skills.schema.version import LineageRun, ModelInfo
 from nlp_skills.training import base_model
 from nlp_skills.training.device import Device, peak_memory_gb
 from nlp_skills.training.run import Recorder
@@ -83,13 +83,13 @@ def model_info(version: VersionFolder, task: Task, config: Config, device: Devic
 
 def record_setup(folder: TaskFolder, version: VersionFolder, config: Config, device: Device) -> None:
     """The lineage's `config:` and `environment:`, true from the first step on."""
-    lineage.record(version, config=config.dump(), environment=environment(folder.root, device))
+    lineage.record(version, config=lineage.config_section(config), environment=environment(folder.root, device))
 
 
 def record_model(version: VersionFolder, info: ModelInfo) -> None:
     """model_info.json, and where the model is in the lineage."""
     info.save(version.model_info_path)
-    lineage.record(version, model=LineageModel(adapter_path=info.adapter_path, merged_path=info.merged_path))
+    lineage.record(version, model=lineage.model_section(info))
 
 
 def record_run(version: VersionFolder, config: Config, device: Device, recorder: Recorder) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from nlp_skills.data import sources
 from nlp_skills.data.snapshot import source_hash, unexpanded
-from nlp_skills.data.sources import cells
+from nlp_skills.data.sources import cells, database
 from nlp_skills.errors import Invalid, Problem, Unavailable, Usage
 from nlp_skills.schema.data_source import Database, DataSource, FileImport
 from nlp_skills.workspace.folder import TaskFolder
@@ -221,3 +221,18 @@ def test_cells_become_json() -> None:
     for wrong in (float("nan"), decimal.Decimal("NaN"), b"\xff", object()):
         with pytest.raises(ValueError):
             cells.plain(wrong)
+
+
+@pytest.mark.parametrize(
+    ("connection", "recorded"),
+    [
+        ("postgresql://u:p@ss@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u:${PW}@h/db?sslpassword=abc&x=1", "postgresql://u:${PW}@h/db?sslpassword=***&x=1"),
+        ("mysql://u:${PW:-hunter}@h/db", "mysql://u:${PW}@h/db"),
+        ("sqlite:///x.db?API_KEY=${K}&token=t", "sqlite:///x.db?API_KEY=${K}&token=***"),
+        ("sqlite:///x.db", "sqlite:///x.db"),
+    ],
+)
+def test_a_secret_is_hidden_wherever_it_stands_in_a_url(connection: str, recorded: str) -> None:
+    source = Database(type="database", name="s", connection=connection, query="SELECT 1")
+    assert database.masked(source)["connection"] == recorded

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-_PASSWORD = re.compile(r"(://(?:\$\{[^}]*\}|[^:/@])*:)(.*)@")
+# Where a secret may stand in a URL: before, itself, and what follows it.
+_PASSWORD = re.compile(r"(://(?:\$\{[^}]*\}|[^:/@])*:)(.*)(@)")
+_CONFIDENTIAL = r"[^=&?]*(?:pass|pwd|token|secret|key)[^=&]*"
+_PARAMETER = re.compile(rf"([?&]{_CONFIDENTIAL}=)([^&]*)()", re.IGNORECASE)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
@@ -70,20 +73,22 @@ def warnings(source: Database) -> list[str]:
 
 
 def _literal_password(source: Database) -> bool:
-    inline = _PASSWORD.search(source.connection or "")
-    return any(text and not _VARIABLE.search(text) for text in (source.password, inline and inline[2]))
+    written = [match[2] for pattern in (_PASSWORD, _PARAMETER) for match in pattern.finditer(source.connection or "")]
+    return any(text and not _VARIABLE.search(text) for text in (source.password, *written))
 
 
 def masked(source: Database) -> dict[str, Any]:
     """The settings as written, variables not expanded, a literal password hidden: for records and hashes."""
     settings = source.model_dump(mode="json", exclude_none=True, exclude={"password"})
     if source.connection is not None:
-        settings["connection"] = _PASSWORD.sub(_hidden, source.connection)
+        settings["connection"] = _PARAMETER.sub(_hidden, _PASSWORD.sub(_hidden, source.connection))
     return settings
 
 
 def _hidden(match: re.Match[str]) -> str:
-    return match[0] if _VARIABLE.fullmatch(match[2]) else f"{match[1]}***@"
+    variable = _VARIABLE.fullmatch(match[2])
+    # Of ${NAME:-default} the name stays: the default is a literal too.
+    return f"{match[1]}${{{variable[1]}}}{match[3]}" if variable else f"{match[1]}***{match[3]}"
 
 
 def _rows(connection: Connection, source: Database, folder: TaskFolder) -> Iterator[dict[str, Any]]:
@@ -151,7 +156,8 @@ def _url(source: Database, folder: TaskFolder) -> tuple[URL, list[str]]:
                 line=_line(source, folder, "connection"),
                 mend=_("write it like sqlite:///data/raw/reviews.db or postgresql://user:${DB_PASSWORD}@host/name"),
             ) from error
-        secrets.append(url.password or "")
+        secrets.append(str(url.password or ""))
+        secrets += [str(value) for name, value in url.query.items() if re.search(_CONFIDENTIAL, name, re.IGNORECASE)]
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)), [s for s in secrets if s]
 
 
