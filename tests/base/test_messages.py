@@ -94,5 +94,5 @@ def test_lang_wins_and_covers_clicks_own_words(project: Path, cli: object) -> No
     assert "用法" in chinese.out and "選項" in chinese.out and "評估" in chinese.out
     refused: Ran = cli("new-task", "../x", "--labels", "a,b", "--lang", "zh-TW")
     assert refused.code == 2
-    assert "錯誤:" in refused.err and "處理:" in refused.err
+    assert "錯誤：" in refused.err and "處理：" in refused.err
     assert "Usage" in cli("--help").out

@@ -174,7 +174,7 @@ def test_what_happened_while_nobody_looked_is_told_at_the_start(session: Callabl
 def test_chinese_is_spoken_to_who_asks_for_it(session: Callable[..., Any], task: Path) -> None:
     path = str(task / "data" / "train.jsonl")
     seen = session(call("Write", file_path=path, content=jsonl(reviews(3))), NLP_SKILLS_LANG="zh-TW")
-    assert "sentiment/data/train.jsonl:3 筆,0 筆有問題" in seen.ours(1)
+    assert "sentiment/data/train.jsonl：3 筆，0 筆有問題" in seen.ours(1)
 
 
 def test_a_folder_without_a_task_hears_nothing(session: Callable[..., Any], project: Path) -> None:

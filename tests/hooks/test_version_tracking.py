@@ -212,8 +212,8 @@ def test_a_lineage_that_is_behind_is_completed_by_the_command_line(cli: Callable
 def test_chinese_for_whoever_reads_chinese(task: Path) -> None:
     results(task, 0.62)
     said = looked(task, NLP_SKILLS_LANG="", LC_ALL="zh_TW.UTF-8")
-    assert said.person == "[nlp-skills] sentiment v1:已在 60 筆測試資料上評估"
-    assert "macro_f1 62.0%(95%:52.0%–72.0%); 成功標準 ≥ 60.0%:達成" in said.lines
+    assert said.person == "[nlp-skills] sentiment v1：已在 60 筆測試資料上評估"
+    assert "macro_f1 62.0%(95%:52.0%–72.0%); 成功標準 ≥ 60.0%：達成" in said.lines
 
 
 def test_the_task_s_own_language_counts_when_the_machine_has_none(task: Path) -> None:
