@@ -97,7 +97,7 @@ def load(folder: TaskFolder, version: str | None = None) -> Loaded:
 
     chosen = folder.existing_version(version)
     found = info(chosen)
-    place = device.pick()
+    place = device.pick(cuda_devices=folder.task().execution.cuda_devices)
     trained = weights(folder.root, found)
     if found.adapter_path is None:
         whole = str(trained)

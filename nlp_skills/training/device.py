@@ -56,11 +56,15 @@ class Device:
         return context
 
 
-def pick(*, train_all_weights: bool = False) -> Device:
+def pick(*, cuda_devices: str | None = None, train_all_weights: bool = False) -> Device:
     """The device to compute on, prepared (its threads are set).
 
+    `cuda_devices`: the GPUs to use, as CUDA numbers them (`execution.cuda_devices`); what the shell says wins.
     `train_all_weights`: every weight is trained, not adapters on a frozen base.
     """
+    if cuda_devices is not None:
+        # Read when CUDA is first asked for, which is below.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", cuda_devices)
     import torch
 
     if deterministic():

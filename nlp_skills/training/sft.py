@@ -158,7 +158,7 @@ def _recorded(job: Job, checked: preflight.Preflight, on_stop: Callable[[], None
     if job.folder.task().status == "training":
         _move(job, "configuring", "the training before was killed")
     _move(job, "training", f"training {job.version.name}" + (f" from step {job.step}" if job.step else ""))
-    device = pick(train_all_weights=full)
+    device = pick(cuda_devices=job.task.execution.cuda_devices, train_all_weights=full)
     try:
         snapshot.write(job.folder, job.version)
         artefact.record_setup(job.folder, job.version, job.config, device)

@@ -216,3 +216,13 @@ def test_both_commands_explain_themselves(cli: Callable[..., object]) -> None:
     for name in ("preflight", "train"):
         ran = cli(name, "--help")
         assert ran.code == 0 and "--version" in ran.out and "Examples" in ran.out  # type: ignore[attr-defined]
+
+
+def test_the_task_s_gpus_are_the_visible_ones_unless_the_shell_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")  # noted, so that it is put back
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    device.pick(cuda_devices="1")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    device.pick(cuda_devices="1")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
