@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,6 +30,11 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; what is not known is left out."""
         return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def passed(findings: Iterable[Finding]) -> bool:
+    """Whether nothing is an error; warnings stop nothing."""
+    return not any(finding.severity == "error" for finding in findings)
 
 
 def of_problem(problem: Problem, code: str) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from nlp_skills import extras
 from nlp_skills.data import leakage, near, sources
 from nlp_skills.data import rows as lines
 from nlp_skills.data.faults import fault_words
-from nlp_skills.data.findings import Finding, of_problem
+from nlp_skills.data.findings import Finding, of_problem, passed
 from nlp_skills.data.merge import output_shape
 from nlp_skills.data.regenerate import interrupted
 from nlp_skills.errors import Problem
@@ -36,8 +36,8 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is an error; warnings do not stop anything."""
-        return not any(finding.severity == "error" for finding in self.findings)
+        """Whether the data may be trained on."""
+        return passed(self.findings)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from nlp_skills import extras, files
 from nlp_skills.data import validate
-from nlp_skills.data.findings import Finding
+from nlp_skills.data.findings import Finding, passed
 from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
@@ -43,7 +43,7 @@ class Preflight:
     @property
     def ok(self) -> bool:
         """Whether training may start."""
-        return not any(finding.severity == "error" for finding in self.findings)
+        return passed(self.findings)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`; the encoded rows stay out."""
