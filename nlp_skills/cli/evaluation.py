@@ -52,7 +52,7 @@ def _show(folder: TaskFolder, results: Results) -> None:
     frame.table(columns, lines, right=range(1, len(columns)))
     columns = [_("Class"), _("Precision"), _("Recall"), "F1", _("Rows")]
     classes = [
-        [label, *map(frame.percent, (part.precision, part.recall, part.f1)), str(part.support)]
+        [label, *map(words.percent, (part.precision, part.recall, part.f1)), str(part.support)]
         for label, part in results.per_class.items()
     ]
     frame.table(columns, classes, right=range(1, len(columns)))
@@ -65,19 +65,25 @@ def _columns(results: Results) -> list[str]:
 
 
 def _figures(given: dict[str, float], results: Results) -> list[str]:
-    return [frame.percent(given.get(name)) for name in _columns(results)]
+    from nlp_skills.evaluation import words
+
+    return [words.figure(name, given.get(name)) for name in _columns(results)]
 
 
 def _intervals(results: Results) -> list[str]:
-    ranges = (results.intervals.get(name) for name in _columns(results))
-    return ["-" if found is None else " - ".join(map(frame.percent, found)) for found in ranges]
+    from nlp_skills.evaluation import words
+
+    ranges = {name: results.intervals.get(name) for name in _columns(results)}
+    return [" - ".join(words.figure(name, end) for end in ends) if ends else "–" for name, ends in ranges.items()]
 
 
 def _conclusion(folder: TaskFolder, results: Results) -> list[str]:
     """What the figures mean, and what to do next."""
     from nlp_skills.evaluation import baselines, judgement, significance
 
-    lines = [", ".join([judgement.headline(results), *judgement.criteria(results)]), *judgement.warnings(results)]
+    verdict, criteria = judgement.headline(results), ", ".join(judgement.criteria(results))
+    lines = [_("{verdict} ({criteria})", verdict=verdict, criteria=criteria) if criteria else verdict]
+    lines += judgement.warnings(results)
     predictions = significance.load(folder.version(results.version).predictions_path)
     lines += [text for text in [judgement.beside_baseline(results, predictions)] if text]
     if baselines.TFIDF not in results.baselines:

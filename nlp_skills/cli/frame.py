@@ -152,11 +152,6 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def percent(value: float | None) -> str:
-    """A fraction as people read it: 81.5%."""
-    return "-" if value is None else f"{value * 100:.1f}%"
-
-
 def shown(path: Path) -> str:
     """A path from the working directory where that is shorter."""
     here = Path.cwd()

@@ -160,7 +160,7 @@ def lineage(names: tuple[str, ...], complete: bool, as_json: bool) -> None:
     if complete:
         with lock.writing(folder):
             mended = lineages.complete(version)
-    found = version.lineage() or lineages.ensure(version)
+    found = lineages.existing(version)
     if as_json:
         frame.emit({"task": folder.root.name, "version": version.name, "mended": mended, "lineage": found.dump()})
         return

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from nlp_skills import files
+from nlp_skills.errors import Invalid
+from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import (
@@ -25,6 +27,22 @@ from nlp_skills.workspace.folder import VersionFolder
 def ensure(version: VersionFolder, *, parent: str | None = None, changes: list[str] | None = None) -> Lineage:
     """The version's lineage, made if it is not there yet."""
     return version.lineage() or start(version, name=version.name, parent=parent, changes=changes or [])
+
+
+def existing(version: VersionFolder) -> Lineage:
+    """The version's lineage, for looking at.
+
+    Raises:
+        Invalid: there is none yet; looking does not make one.
+    """
+    lineage = version.lineage()
+    if lineage is None:
+        raise Invalid(
+            _("version {name} has no lineage yet", name=version.name),
+            file=version.lineage_path,
+            mend=_("make it from the version's own files: nlp-skills lineage {name} --complete", name=version.name),
+        )
+    return lineage
 
 
 def start(version: VersionFolder, *, name: str, parent: str | None, changes: list[str]) -> Lineage:

@@ -161,6 +161,13 @@ def test_a_broken_task_is_listed_with_its_reason(task: TaskFolder, cli: Callable
     assert by_name["sentiment"]["status"] == "created"
 
 
+def test_looking_at_a_lineage_makes_none(task: TaskFolder, cli: Callable[..., Ran]) -> None:
+    ran = cli("lineage", "v1")
+    assert ran.code == 1
+    assert "no lineage yet" in ran.err and "--complete" in ran.err
+    assert not task.version("v1").lineage_path.exists()
+
+
 def test_lineage_is_completed_from_the_versions_own_files(task: TaskFolder, cli: Callable[..., Ran]) -> None:
     v1 = task.version("v1")
     _results(0.7).save(v1.results_path)
