@@ -47,8 +47,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the `nlp-skills` program."""
-    # OpenMP reads this once, when torch or scikit-learn loads: threads that wait must not spin, or a step
-    # on a busy machine takes ten times as long.
+    # OpenMP reads this once, when torch or scikit-learn loads: threads that wait must not spin, see training.device.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(frame.run(cli, sys.argv[1:]))
 
