@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,6 +201,22 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     if not in_terminal:
         console.width = console.measure(drawn).maximum
     console.print(drawn)
+
+
+def splits(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Rows of each split, and of each class in it."""
+    labels = list(dict.fromkeys(label for split in found.values() for label in split["distribution"]))
+    body = [
+        [name, str(split["rows"]), *(str(split["distribution"].get(label, 0)) for label in labels)]
+        for name, split in found.items()
+    ]
+    table((_("split"), _("rows"), *labels), body, right=range(1, len(labels) + 2))
+
+
+def warn(texts: Sequence[str]) -> None:
+    """Warnings, each on its line, on standard error."""
+    for text in texts:
+        note(f"{_('warning:')} {text}")
 
 
 def show_problem(problem: Problem) -> None:

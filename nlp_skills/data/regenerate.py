@@ -16,7 +16,8 @@ from nlp_skills import extras, files, progress
 from nlp_skills.data import near, sources, split
 from nlp_skills.data import rows as lines
 from nlp_skills.data.merge import Row, merge
-from nlp_skills.data.snapshot import source_hash, unexpanded
+from nlp_skills.data.snapshot import source_hash
+from nlp_skills.data.sources.settings import unexpanded
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
@@ -160,7 +161,7 @@ def _record(folder: TaskFolder, source: Source) -> dict[str, Any]:
 def _store(source: Source, folder: TaskFolder) -> int:
     count = 0
     with files.atomic_writer(raw_path(folder, source)) as stream:
-        for row in sources.fetch(source, folder):
+        for row in sources.fetch(source, sources.Fetching(folder)):
             stream.write(lines.dump(row))
             count += 1
     return count

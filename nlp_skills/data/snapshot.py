@@ -8,14 +8,14 @@ from nlp_skills import files
 from nlp_skills.data import rows as lines
 from nlp_skills.data.load import load
 from nlp_skills.data.near import row_key
-from nlp_skills.data.sources import database
-from nlp_skills.schema.data_source import Database, DataSource, Source
+from nlp_skills.data.sources.settings import unexpanded
+from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.version import SPLITS, DataSnapshot, SplitFile
 from nlp_skills.workspace import lineage
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
-__all__ = ["row_key", "source_hash", "take", "unexpanded", "write"]
+__all__ = ["row_key", "source_hash", "take", "write"]
 
 
 def take(folder: TaskFolder) -> DataSnapshot:
@@ -54,13 +54,6 @@ def write(folder: TaskFolder, version: VersionFolder | str | None = None) -> Dat
         taken.save(target.snapshot_path)
     lineage.record(target, data=lineage.data_section(taken))
     return taken
-
-
-def unexpanded(source: Source) -> dict[str, Any]:
-    """A source's settings as they are written: variables not filled in, passwords hidden."""
-    if isinstance(source, Database):
-        return database.masked(source)
-    return source.model_dump(mode="json", exclude_none=True)
 
 
 def source_hash(config: DataSource) -> str:

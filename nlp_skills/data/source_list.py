@@ -13,7 +13,7 @@ from nlp_skills import files
 from nlp_skills.data import rows as lines
 from nlp_skills.data import sources
 from nlp_skills.data.merge import preview
-from nlp_skills.data.snapshot import unexpanded
+from nlp_skills.data.sources.settings import unexpanded
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
@@ -66,7 +66,7 @@ def first_rows(folder: TaskFolder, source: Source, count: int) -> list[dict[str,
     Raises:
         Invalid, Unavailable: as `sources.fetch`.
     """
-    stream = sources.fetch(source, folder)
+    stream = sources.fetch(source, sources.Fetching(folder, preview=True))
     with contextlib.closing(stream):
         return preview(source, folder.task(), islice(stream, count))
 

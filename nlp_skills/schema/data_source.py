@@ -3,93 +3,51 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from nlp_skills.i18n import _
 from nlp_skills.schema.document import Document, Model
+from nlp_skills.schema.source import (
+    Api,
+    Count,
+    Database,
+    FileImport,
+    HuggingFace,
+    LlmGenerated,
+    LlmSettings,
+    Share,
+    Source,
+    WebScrape,
+)
 
-SOURCE_NAME = re.compile(r"[^\W_][\w.-]*\Z")
-
-
-class _Source(Model):
-    """What every source has. `mapping` names a task field and the source's column for it."""
-
-    name: str | None = None
-    mapping: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _safe_name(cls, name: str | None) -> str | None:
-        if name is not None and (not SOURCE_NAME.match(name) or ".." in name):
-            raise ValueError(_("a source name is letters, digits, '-', '_' and '.', starting with a letter or digit"))
-        return name
-
-
-class FileImport(_Source):
-    """Rows in a file; `path` is relative to the task folder, or absolute."""
-
-    type: Literal["file_import"]
-    path: str
-    format: Literal["csv", "tsv", "json", "jsonl"] | None = None
-    encoding: str = "utf-8-sig"
-    delimiter: str | None = None
-
-
-class Database(_Source):
-    """Rows of a query. `connection` is a SQLAlchemy URL; `${VAR}` in it is read from the environment."""
-
-    type: Literal["database"]
-    connection: str | None = None
-    driver: str | None = None
-    host: str | None = None
-    port: int | None = None
-    database: str | None = None
-    user: str | None = None
-    password: str | None = None
-    query: str
-    snapshot_date: dt.date | None = None
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Database:
-        if (self.connection is None) == (self.driver is None):
-            raise ValueError(_("give either connection: URL, or driver: with host, database and so on"))
-        return self
-
-
-class Api(_Source):
-    """Rows of a web API."""
-
-    type: Literal["api"]
-    endpoint: str
-    params: dict[str, Any] = Field(default_factory=dict)
-
-
-class WebScrape(_Source):
-    """Rows taken from web pages."""
-
-    type: Literal["web_scrape"]
-    urls: list[str]
-    keywords: list[str] = Field(default_factory=list)
-
-
-class LlmGenerated(_Source):
-    """Rows a language model writes."""
-
-    type: Literal["llm_generated"]
-    prompt_template: str
-    model: str
-    count: Annotated[int, Field(ge=1)]
-
-
-Source = Annotated[FileImport | Database | Api | WebScrape | LlmGenerated, Field(discriminator="type")]
+__all__ = [
+    "Api",
+    "Augmentation",
+    "Checks",
+    "DataSource",
+    "Database",
+    "Dedup",
+    "EntitySwap",
+    "FileImport",
+    "HuggingFace",
+    "LlmGenerated",
+    "Oversample",
+    "Paraphrase",
+    "Regeneration",
+    "Source",
+    "Split",
+    "WebScrape",
+]
 
 
 class Split(Model):
     """Shares of the three splits. `frozen`: once a version has a test set, new rows only reach train and valid;
     `growing`: they reach test too. Either way a row that was tested on is never trained on.
+
+    Rows that agree in the column `group` (an author, a document) stay on one side. Shares hold for each value of
+    the column `stratify`; the label, when left out.
     """
 
     train: Annotated[float, Field(gt=0, lt=1)] = 0.7
@@ -97,6 +55,8 @@ class Split(Model):
     test: Annotated[float, Field(gt=0, lt=1)] = 0.15
     seed: int = 42
     test_rows: Literal["frozen", "growing"] = "frozen"
+    group: str | None = None
+    stratify: str | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Split:
@@ -107,9 +67,47 @@ class Split(Model):
 
 
 class Dedup(Model):
-    """`near` is the Jaccard similarity of character 3-grams from which two texts count as near-identical."""
+    """`near` is the Jaccard similarity of character 3-grams from which two texts count as near-identical.
 
-    near: Annotated[float, Field(gt=0, le=1)] = 0.9
+    `drop` keeps one of such texts where their answers agree; `keep` keeps all, on one side of the split.
+    """
+
+    near: Share = 0.9
+    near_duplicates: Literal["drop", "keep"] = "drop"
+
+
+class Checks(Model):
+    """What `validate` expects of texts, in characters, and of their languages (`en`, `zh-TW`, …)."""
+
+    min_chars: Annotated[int, Field(ge=0)] = 1
+    max_chars: Count | None = None
+    languages: list[str] = Field(default_factory=list)
+
+
+class Oversample(Model):
+    """Repeat training rows of small classes until each has `to` times the rows of the largest."""
+
+    method: Literal["oversample"]
+    to: Share = 1.0
+
+
+class EntitySwap(Model):
+    """Write training rows anew with other entities of the same type in place of their own; for extraction."""
+
+    method: Literal["entity_swap"]
+    per_row: Count = 1
+
+
+class Paraphrase(LlmSettings):
+    """Have a language model say training rows in other words; `labels` limits it to these classes."""
+
+    method: Literal["paraphrase"]
+    per_row: Count = 1
+    labels: list[str] = Field(default_factory=list)
+    prompt_template: str | None = None
+
+
+Augmentation = Annotated[Oversample | EntitySwap | Paraphrase, Field(discriminator="method")]
 
 
 class Regeneration(Model):
@@ -125,6 +123,8 @@ class DataSource(Document):
     sources: list[Source] = Field(default_factory=list)
     dedup: Dedup = Field(default_factory=Dedup)
     split: Split = Field(default_factory=Split)
+    augmentation: list[Augmentation] = Field(default_factory=list)
+    checks: Checks = Field(default_factory=Checks)
     regeneration: Regeneration = Field(default_factory=Regeneration)
 
     @field_validator("sources", mode="before")

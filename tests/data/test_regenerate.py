@@ -17,7 +17,7 @@ from conftest import DATA_SOURCE_YAML, LABELS, Ran, reviews, write_rows
 
 from nlp_skills.data import snapshot
 from nlp_skills.data.regenerate import regenerate
-from nlp_skills.errors import Invalid, Unavailable, Usage
+from nlp_skills.errors import Invalid, Usage
 from nlp_skills.workspace.folder import TaskFolder
 
 SPLITS = ("train", "valid", "test")
@@ -209,12 +209,6 @@ def test_wrong_rows_are_all_named_and_nothing_is_written(task: Path) -> None:
     assert [problem.line for problem in problems] == [4, 8]
     assert caught.value.file is not None and caught.value.file.endswith("data/raw/reviews.jsonl")
     assert not (task / "data" / "train.jsonl").exists()
-
-
-def test_sources_of_the_future_are_refused_plainly(task: Path) -> None:
-    (task / "data_source.yaml").write_text("sources: [{type: api, endpoint: 'https://example.com'}]\n")
-    with pytest.raises(Unavailable, match="api"):
-        regenerate(TaskFolder.at(task))
 
 
 def in_a_child_killed_at(root: Path, deaths: int) -> int:

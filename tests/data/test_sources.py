@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from nlp_skills.data import sources
-from nlp_skills.data.snapshot import source_hash, unexpanded
-from nlp_skills.data.sources import cells, database
+from nlp_skills.data.snapshot import source_hash
+from nlp_skills.data.sources import cells
+from nlp_skills.data.sources.settings import unexpanded
 from nlp_skills.errors import Invalid, Problem, Unavailable, Usage
 from nlp_skills.schema.data_source import Database, DataSource, FileImport
 from nlp_skills.workspace.folder import TaskFolder
@@ -26,7 +27,9 @@ def folder(make_task: Callable[..., Path]) -> TaskFolder:
 
 def rows_of(folder: TaskFolder, content: bytes, name: str, **settings: Any) -> list[dict[str, Any]]:
     (folder.root / name).write_bytes(content)
-    return list(sources.fetch(FileImport(type="file_import", name="s", path=name, **settings), folder))
+    return list(
+        sources.fetch(FileImport(type="file_import", name="s", path=name, **settings), sources.Fetching(folder))
+    )
 
 
 def refusal(folder: TaskFolder, content: bytes, name: str, **settings: Any) -> Problem:
@@ -99,7 +102,7 @@ def test_the_line_after_an_overlong_one_keeps_its_number(folder: TaskFolder) -> 
 
 def test_a_missing_file_an_unknown_format_and_an_unknown_encoding(folder: TaskFolder) -> None:
     with pytest.raises(Invalid, match="not found"):
-        list(sources.fetch(FileImport(type="file_import", name="s", path="none.csv"), folder))
+        list(sources.fetch(FileImport(type="file_import", name="s", path="none.csv"), sources.Fetching(folder)))
     with pytest.raises(Usage, match="format"):
         rows_of(folder, b"x", "a.data")
     with pytest.raises(Invalid, match="klingon"):
@@ -118,7 +121,11 @@ def shop(folder: TaskFolder) -> Path:
 
 
 def query(folder: TaskFolder, sql: str, connection: str = "sqlite:///data/shop #1.db") -> list[dict[str, Any]]:
-    return list(sources.fetch(Database(type="database", name="shop", connection=connection, query=sql), folder))
+    return list(
+        sources.fetch(
+            Database(type="database", name="shop", connection=connection, query=sql), sources.Fetching(folder)
+        )
+    )
 
 
 def test_a_query_is_taken_as_it_stands(folder: TaskFolder, shop: Path) -> None:
@@ -156,7 +163,7 @@ def test_a_failing_query_says_why_and_where(folder: TaskFolder, shop: Path, sql:
         f"    query: {sql!r}\n"
     )
     with pytest.raises(Invalid) as caught:
-        list(sources.fetch(folder.sources().sources[0], folder))
+        list(sources.fetch(folder.sources().sources[0], sources.Fetching(folder)))
     assert cause in str(caught.value.cause)
     assert caught.value.line == 5
 
@@ -235,4 +242,4 @@ def test_cells_become_json() -> None:
 )
 def test_a_secret_is_hidden_wherever_it_stands_in_a_url(connection: str, recorded: str) -> None:
     source = Database(type="database", name="s", connection=connection, query="SELECT 1")
-    assert database.masked(source)["connection"] == recorded
+    assert unexpanded(source)["connection"] == recorded

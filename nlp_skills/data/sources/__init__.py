@@ -1,49 +1,105 @@
 """Where rows come from: one module a source type, each a generator of plain JSON-able rows.
 
-In: one entry of data_source.yaml. Out: rows as the source has them, before any mapping. A type is added
-with a module that has `fetch(source, folder)` and a line in `fetch` here.
+In: one entry of data_source.yaml and a `Fetching`. Out: rows as the source has them, before any mapping. A type
+is added with a model in schema.source, a module here that has `VERSION` and `fetch(source, fetching)`, and a line
+in `KINDS`. A module may also have `warnings(source)` and `inputs(source, folder)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
+import importlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from nlp_skills.errors import Unavailable
+from nlp_skills.data.sources.recording import Recording
+from nlp_skills.data.sources.settings import literal_secret
 from nlp_skills.i18n import _
-from nlp_skills.schema.data_source import Database, FileImport, Source
+from nlp_skills.schema.source import Source
 from nlp_skills.workspace.folder import TaskFolder
 
 Row = dict[str, Any]
 
 
-def fetch(source: Source, folder: TaskFolder) -> Generator[Row, None, None]:
+class Kind(NamedTuple):
+    """A type of source: its module, and the extra its packages are in (None: the core has all it needs)."""
+
+    module: str
+    extra: str | None
+
+
+KINDS = {
+    "file_import": Kind("file_import", None),
+    "database": Kind("database", "data"),
+    "api": Kind("api", "web"),
+    "web_scrape": Kind("web_scrape", "web"),
+    "llm_generated": Kind("llm_generated", "llm"),
+    "huggingface": Kind("huggingface", "hub"),
+}
+
+
+def _silent(text: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass
+class Fetching:
+    """One fetch of one source: what the module is told, and what it tells.
+
+    `refresh`: ask the origin again, whatever was recorded. `preview`: only a look at the first rows, for which
+    nothing is written, reviewed or paid for more than needed. `note` takes a word on the progress, already
+    translated. What the source did (requests, pages, tokens …) goes to `record`, what is odd to `warnings`.
+    """
+
+    folder: TaskFolder
+    refresh: bool = False
+    preview: bool = False
+    note: Callable[[str], None] = _silent
+    record: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def recording(self, source: Source) -> Recording:
+        """What was recorded of this source's conversations; a preview reads it and adds nothing."""
+        return Recording(recording_path(self.folder, source), read_only=self.preview)
+
+
+def recording_path(folder: TaskFolder, source: Source) -> Path:
+    """data/raw/recorded/NAME.jsonl."""
+    return folder.raw / "recorded" / f"{source.name}.jsonl"
+
+
+def fetch(source: Source, fetching: Fetching) -> Generator[Row, None, None]:
     """The rows of a source, streamed.
 
     Raises:
         Invalid: the source's content or query is wrong (with file and line where there is one).
-        Unavailable: a database or a package is not there, or this type of source is not built yet.
+        Unavailable: a server, a file system or a package is not there.
     """
-    if isinstance(source, FileImport):
-        from nlp_skills.data.sources import file_import
+    rows: Generator[Row, None, None] = _module(source).fetch(source, fetching)
+    return rows
 
-        return file_import.fetch(source, folder)
-    if isinstance(source, Database):
-        from nlp_skills.data.sources import database
 
-        return database.fetch(source, folder)
-    raise Unavailable(
-        _("sources of type {type} are not available yet", type=source.type),
-        file=folder.sources_path,
-        cause=_("source {name} has this type", name=str(source.name)),
-        mend=_("save its rows to a CSV or JSONL file and use type: file_import"),
-    )
+def version(source: Source) -> int:
+    """The version of the code that fetches this type; a newer one makes older rows stale."""
+    return int(_module(source).VERSION)
+
+
+def inputs(source: Source, folder: TaskFolder) -> dict[str, str]:
+    """The local files a source reads, by their path as written, with a `sha256:…` each; a change makes it stale."""
+    found = getattr(_module(source), "inputs", None)
+    return found(source, folder) if found else {}
 
 
 def warnings(source: Source) -> list[str]:
     """What is legal about a source but likely not meant, in words."""
-    if isinstance(source, Database):
-        from nlp_skills.data.sources import database
+    found = getattr(_module(source), "warnings", None)
+    own: list[str] = found(source) if found else []
+    if literal_secret(source):
+        name = str(source.name)
+        own.append(_("source {name}: a password stands in the file; write ${{VAR}} and set it outside", name=name))
+    return own
 
-        return database.warnings(source)
-    return []
+
+def _module(source: Source) -> Any:
+    return importlib.import_module(f"{__name__}.{KINDS[source.type].module}")

@@ -6,37 +6,34 @@ Passwords come from the environment (`${VAR}`) and never reach a message, a reco
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sqlite3
 import sys
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from nlp_skills import extras
-from nlp_skills.data.sources import cells
+from nlp_skills.data.sources import Fetching, cells
+from nlp_skills.data.sources.settings import filled, line_of
 from nlp_skills.errors import Invalid, Problem, Unavailable
 from nlp_skills.i18n import _
-from nlp_skills.schema import yaml
-from nlp_skills.schema.data_source import Database
+from nlp_skills.schema.source import Database
+from nlp_skills.variables import Variables, is_confidential
 from nlp_skills.workspace.folder import TaskFolder
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-# Where a secret may stand in a URL: before, itself, and what follows it.
-_PASSWORD = re.compile(r"(://(?:\$\{[^}]*\}|[^:/@])*:)(.*)(@)")
-_CONFIDENTIAL = r"[^=&?]*(?:pass|pwd|token|secret|key)[^=&]*"
-_PARAMETER = re.compile(rf"([?&]{_CONFIDENTIAL}=)([^&]*)()", re.IGNORECASE)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
-def fetch(source: Database, folder: TaskFolder) -> Generator[dict[str, Any], None, None]:
+VERSION = 1
+
+
+def fetch(source: Database, fetching: Fetching) -> Generator[dict[str, Any], None, None]:
     """The query's rows, in constant memory.
 
     Raises:
@@ -46,6 +43,7 @@ def fetch(source: Database, folder: TaskFolder) -> Generator[dict[str, Any], Non
     extras.need("data", "sqlalchemy")
     from sqlalchemy.exc import DBAPIError
 
+    folder = fetching.folder
     url, secrets = _url(source, folder)
     engine = _engine(url, folder)
     try:
@@ -67,28 +65,7 @@ def warnings(source: Database) -> list[str]:
     limited = re.search(r"\bLIMIT\b|\bFETCH\s+(FIRST|NEXT)\b|\bTOP\s*\(?\s*\d", query)
     if limited and not re.search(r"\bORDER\s+BY\b", query):
         found.append(_("source {name}: LIMIT without ORDER BY may fetch other rows next time", name=name))
-    if _literal_password(source):
-        found.append(_("source {name}: a password stands in the file; write ${{VAR}} and set it outside", name=name))
     return found
-
-
-def _literal_password(source: Database) -> bool:
-    written = [match[2] for pattern in (_PASSWORD, _PARAMETER) for match in pattern.finditer(source.connection or "")]
-    return any(text and not _VARIABLE.search(text) for text in (source.password, *written))
-
-
-def masked(source: Database) -> dict[str, Any]:
-    """The settings as written, variables not expanded, a literal password hidden: for records and hashes."""
-    settings = source.model_dump(mode="json", exclude_none=True, exclude={"password"})
-    if source.connection is not None:
-        settings["connection"] = _PARAMETER.sub(_hidden, _PASSWORD.sub(_hidden, source.connection))
-    return settings
-
-
-def _hidden(match: re.Match[str]) -> str:
-    variable = _VARIABLE.fullmatch(match[2])
-    # Of ${NAME:-default} the name stays: the default is a literal too.
-    return f"{match[1]}${{{variable[1]}}}{match[3]}" if variable else f"{match[1]}***{match[3]}"
 
 
 def _rows(connection: Connection, source: Database, folder: TaskFolder) -> Iterator[dict[str, Any]]:
@@ -123,52 +100,30 @@ def _read_only(connection: Connection) -> None:
         connection.rollback()
 
 
-def _url(source: Database, folder: TaskFolder) -> tuple[URL, list[str]]:
-    """The connection with its variables filled in, and every value that must not be shown."""
+def _url(source: Database, folder: TaskFolder) -> tuple[URL, Variables]:
+    """The connection with its variables filled in, and what hides them again."""
     from sqlalchemy import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
-    secrets: list[str] = []
-
-    def fill(text: str | None, key: str) -> str | None:
-        return None if text is None else _VARIABLE.sub(lambda match: _variable(match, key, secrets), text)
-
-    def _variable(match: re.Match[str], key: str, secrets: list[str]) -> str:
-        name, default = match.groups()
-        value = os.environ.get(name) or default
-        if value is None:
-            raise _unset(source, folder, name, key)
-        secrets.append(value)
-        return value
-
-    if source.connection is None:
-        parts = {key: fill(getattr(source, key), key) for key in ("driver", "user", "password", "host", "database")}
-        secrets.append(parts["password"] or "")
-        driver = parts["driver"] or ""
-        url = URL.create(driver, parts["user"], parts["password"], parts["host"], source.port, parts["database"])
+    found, secrets = filled(source, folder)
+    if found.connection is None:
+        port = None if found.port is None else int(found.port)
+        url = URL.create(found.driver or "", found.user, found.password, found.host, port, found.database)
     else:
         try:
-            url = make_url(fill(source.connection, "connection") or "")
+            url = make_url(found.connection)
         except ArgumentError as error:
             raise Invalid(
                 _("connection is not a database URL"),
                 file=folder.sources_path,
-                line=_line(source, folder, "connection"),
+                line=line_of(source, folder, "connection"),
                 mend=_("write it like sqlite:///data/raw/reviews.db or postgresql://user:${DB_PASSWORD}@host/name"),
             ) from error
-        secrets.append(str(url.password or ""))
-        secrets += [str(value) for name, value in url.query.items() if re.search(_CONFIDENTIAL, name, re.IGNORECASE)]
-    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)), [s for s in secrets if s]
-
-
-def _unset(source: Database, folder: TaskFolder, variable: str, key: str) -> Invalid:
-    return Invalid(
-        _("the environment variable {name} is not set", name=variable),
-        file=folder.sources_path,
-        line=_line(source, folder, key),
-        cause=_("{key} of source {name} needs it", key=key, name=str(source.name)),
-        mend=_("set it in the shell, such as: export {name}=…", name=variable),
-    )
+        secrets.conceal(str(url.password or ""), name="password")
+        for name, value in url.query.items():
+            if is_confidential(name):
+                secrets.conceal(str(value), name=name)
+    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)), secrets
 
 
 def _engine(url: URL, folder: TaskFolder) -> Engine:
@@ -219,25 +174,12 @@ def _query_problem(source: Database, folder: TaskFolder, cause: str) -> Problem:
     return Invalid(
         _("the query of source {name} failed", name=str(source.name)),
         file=folder.sources_path,
-        line=_line(source, folder, "query"),
+        line=line_of(source, folder, "query"),
         cause=cause,
         mend=_("correct query: and try it with: nlp-skills data-source show"),
     )
 
 
-def _words(error: Exception, secrets: list[str]) -> str:
+def _words(error: Exception, secrets: Variables) -> str:
     """The driver's own words, first line, without anything secret."""
-    text = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0]
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
-
-
-def _line(source: Database, folder: TaskFolder, key: str) -> int | None:
-    """Where `key` of this source stands in data_source.yaml; None for a source that is not in it yet."""
-    names = [entry.name for entry in folder.sources().sources]
-    if source.name not in names:
-        return None
-    at = ("sources", names.index(source.name))
-    found = yaml.read(Path(folder.sources_path)).lines
-    return found.get((*at, key)) or found.get((*at, "config", key)) or found.get(at)
+    return secrets.hide(str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0])

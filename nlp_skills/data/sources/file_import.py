@@ -10,21 +10,25 @@ from typing import Any
 
 from nlp_skills.data import rows as lines
 from nlp_skills.data.faults import fault_words
+from nlp_skills.data.sources import Fetching
 from nlp_skills.errors import Invalid, Problem, Usage
 from nlp_skills.i18n import _
-from nlp_skills.schema.data_source import FileImport
-from nlp_skills.workspace.folder import TaskFolder
+from nlp_skills.schema.source import FileImport
 
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _MOST_PROBLEMS = 20
 
 
-def fetch(source: FileImport, folder: TaskFolder) -> Generator[dict[str, Any], None, None]:
+VERSION = 1
+
+
+def fetch(source: FileImport, fetching: Fetching) -> Generator[dict[str, Any], None, None]:
     """The file's rows. All the wrong lines (up to 20) are named in one problem.
 
     Raises:
         Invalid: the file is missing, empty, not of its format or not in its encoding.
     """
+    folder = fetching.folder
     path = folder.root / source.path
     if not path.is_file():
         raise Invalid(
@@ -40,9 +44,9 @@ def fetch(source: FileImport, folder: TaskFolder) -> Generator[dict[str, Any], N
             yield row
             count += 1
     except UnicodeDecodeError as error:
-        raise _encoding_problem(path, source.encoding, error) from error
+        raise _encoding_problem(path, source.encoding or "utf-8-sig", error) from error
     except LookupError as error:
-        raise Invalid(_("unknown encoding {name}", name=source.encoding), file=folder.sources_path) from error
+        raise Invalid(_("unknown encoding {name}", name=str(source.encoding)), file=folder.sources_path) from error
     except OSError as error:
         raise Invalid(_("the file cannot be read"), file=path, cause=error.strerror) from error
     if not count:
@@ -68,7 +72,7 @@ def _separated(path: Path, source: FileImport) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(lines.MAX_LINE_BYTES)
     delimiter = source.delimiter or ("\t" if file_format(source) == "tsv" else ",")
     problems = _Problems(path)
-    with open(path, encoding=source.encoding, newline="") as stream:
+    with open(path, encoding=source.encoding or "utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
@@ -92,7 +96,7 @@ def _check_header(header: list[str], path: Path) -> None:
 
 
 def _json(path: Path, source: FileImport) -> Iterator[dict[str, Any]]:
-    text = path.read_bytes().decode(source.encoding)
+    text = path.read_bytes().decode(source.encoding or "utf-8-sig")
     try:
         content = lines.parse(text.encode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -112,7 +116,7 @@ def _json(path: Path, source: FileImport) -> Iterator[dict[str, Any]]:
 
 def _jsonl(path: Path, source: FileImport) -> Iterator[dict[str, Any]]:
     problems = _Problems(path)
-    for number, line in enumerate(_byte_lines(path, source.encoding), 1):
+    for number, line in enumerate(_byte_lines(path, source.encoding or "utf-8-sig"), 1):
         if not line or line.isspace():
             continue
         row, fault = _parsed(line)
