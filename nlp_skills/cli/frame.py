@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 class Option(click.Option):
-    """An option whose help text is translated when it is shown."""
+    """An option whose help text is translated when it is shown; those of one `group` are listed together."""
+
+    def __init__(self, *args: Any, group: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         record = super().get_help_record(ctx)
@@ -49,6 +53,18 @@ class Command(click.Command):
             formatter.write_paragraph()
             with formatter.indentation():
                 formatter.write_text(_(self.help))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str | None, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                sections.setdefault(getattr(param, "group", None), []).append(record)
+        with formatter.section(_("Options")):
+            formatter.write_dl(sections.pop(None, []))
+        for group, records in sections.items():
+            with formatter.section(_("For {type}", type=str(group))):
+                formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:

@@ -73,8 +73,10 @@ def test_sources_are_added_listed_and_shown(task: Path, cli: Cli) -> None:
         ("more", "file_import", "more.csv"),
     ]
     assert "more.csv" in cli("data-source", "list").out
-    shown = cli("data-source", "show", "more", "--rows", "1", "--json").json["rows"]
-    assert shown == [{"text": "\x1b[31mfine", "label": "positive", "_source": "more"}]
+    checked = cli("data-source", "check", "more", "--rows", "1", "--json").json["sources"][0]
+    assert checked["rows"] == [{"text": "\x1b[31mfine", "label": "positive", "_source": "more"}]
+    assert checked["columns"] == ["body", "label"]
+    assert not (task / "data" / "raw").exists()  # a check writes nothing
     assert cli("data-source", "show", "sentiment", "more").code == 0
     refused(cli("data-source", "show", "sentiment", "none"), 2, "none")
     refused(cli("data-source", "show"), 2, "which source")
