@@ -165,7 +165,9 @@ def nested(found: Mapping[KeyPath, Any]) -> dict[str, Any]:
         for key in parents:
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
-                raise click.UsageError(_("{key} is set twice, as a value and as a mapping", key=key))
+                raise click.UsageError(_("{key} is set twice", key=key))
+        if last in place:
+            raise click.UsageError(_("{key} is set twice", key=".".join([*parents, last])))
         place[last] = value
     return whole
 
