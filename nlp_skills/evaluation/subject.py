@@ -30,12 +30,12 @@ class Subject:
 
     @property
     def label_field(self) -> str:
-        return next(name for name, part in self.info.output_format.schema_.items() if part.enum)
+        return str(self.info.output_format.label_field)
 
     @property
     def labels(self) -> list[str]:
         """The classes, in the order of the schema."""
-        return list(self.info.output_format.schema_[self.label_field].enum or [])
+        return self.info.output_format.labels
 
     @property
     def fields(self) -> list[str]:
@@ -96,6 +96,13 @@ def _check_task(task: Task, folder: TaskFolder) -> None:
             file=folder.task_path,
             mend=_("score its answers with your own script for now"),
         )
+    if task.multi_label:
+        raise Invalid(
+            _("tasks with several labels a row cannot be evaluated yet"),
+            file=folder.task_path,
+            cause=_("the property {name} is a list of labels", name=str(task.label_field)),
+            mend=_("score its answers with your own script for now"),
+        )
     wanted = task.success_criteria.primary_metric
     if wanted not in metrics.NAMES:
         raise Invalid(
@@ -114,6 +121,13 @@ def _check_answer(subject: Subject) -> None:
             cause=_("the answer has: {names}", names=", ".join(names)),
             mend=_("keep only {name} in output_format.schema and train again", name=subject.label_field),
         )
+    if subject.info.output_format.multi_label:
+        raise Invalid(
+            _("version {version} was trained to give several labels", version=subject.version.name),
+            file=subject.version.model_info_path,
+            cause=_("the task now wants one"),
+            mend=_("train again, as task.yaml now says: nlp-skills new-version"),
+        )
 
 
 def _check_test(subject: Subject) -> None:
@@ -124,7 +138,7 @@ def _check_test(subject: Subject) -> None:
             _("the test split is empty"), file=path, mend=_("fill it from its sources: nlp-skills regenerate")
         )
     if report["bad"]:
-        fault = report["faults"][0]
+        fault = next(fault for fault in report["faults"] if fault["code"] not in lines.REMARKS)
         raise Invalid(
             _("test rows that cannot be evaluated: {count}", count=report["bad"]),
             file=path,

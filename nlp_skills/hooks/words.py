@@ -50,6 +50,13 @@ _TABLE = {
     "wrong_type": ("wrong type", "型別不符"),
     "empty_text": ("empty text", "文字為空"),
     "unknown_label": ("label not in task.yaml", "標籤不在 task.yaml 中"),
+    "repeated_label": ("label twice in the list", "標籤重複列出"),
+    "too_short": ("text too short", "文字過短"),
+    "too_long": ("text too long", "文字過長"),
+    "entity_shape": ("entity without a text", "實體缺少文字"),
+    "entity_missing": ("entity not in the text", "實體不在原文中"),
+    "entity_offset": ("start and end do not enclose the entity", "start 與 end 圈選的不是該實體"),
+    "entity_repeated": ("entity listed twice", "實體重複列出"),
     "too_long_line": ("line too long", "該行過長"),
     "duplicate": ("duplicate row", "重複的資料"),
     # version-tracking

@@ -20,12 +20,16 @@ PLACEHOLDER = re.compile(r"\{([^\W\d]\w*)\}")
 
 
 class OutputField(Model):
-    """One property of the answer, a JSON Schema fragment: keys we do not use are kept for jsonschema."""
+    """One property of the answer, a JSON Schema fragment: keys we do not use are kept for jsonschema.
+
+    `enum` lists the allowed values; where a row may have several of them, they stand in `items` of an array.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     type: Literal["string", "number", "integer", "boolean", "array", "object"] = "string"
     enum: list[Any] | None = None
+    items: dict[str, Any] | None = None
 
     @field_validator("enum")
     @classmethod
@@ -35,6 +39,22 @@ class OutputField(Model):
         if values is not None and not values:
             raise ValueError(_("the list of labels is empty"))
         return values
+
+    @field_validator("items")
+    @classmethod
+    def _distinct_items(cls, items: dict[str, Any] | None) -> dict[str, Any] | None:
+        if items is not None and "enum" in items:
+            if not isinstance(items["enum"], list):
+                raise ValueError(_("enum is a list of labels"))
+            cls._distinct(items["enum"])
+        return items
+
+    @property
+    def choices(self) -> list[Any]:
+        """The values to choose from: one of them for `enum`, any number for an array's `items.enum`."""
+        if self.type == "array":
+            return list((self.items or {}).get("enum") or [])
+        return list(self.enum or [])
 
 
 class OutputFormat(Model):
@@ -48,6 +68,23 @@ class OutputFormat(Model):
         if self.type == "text" and len(self.schema_) != 1:
             raise ValueError(_("output_format.type text takes exactly one property in schema"))
         return self
+
+    @property
+    def label_field(self) -> str | None:
+        """The property that holds the class, or the list of classes: the first one with values to choose from."""
+        return next((name for name, field in self.schema_.items() if field.choices), None)
+
+    @property
+    def labels(self) -> list[Any]:
+        """The values of `label_field`, in the order of the schema; empty when there are none."""
+        name = self.label_field
+        return self.schema_[name].choices if name else []
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a row has a list of labels."""
+        name = self.label_field
+        return name is not None and self.schema_[name].type == "array"
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema an answer (as an object) must meet; every property is required."""
@@ -142,6 +179,8 @@ class Task(Document):
     def _labels(self) -> Task:
         if self.task_type != "classification":
             return self
+        if any(field.type == "array" and field.enum for field in self.output_format.schema_.values()):
+            raise ValueError(_("where a row has several labels, the enum stands under items: items: {enum: [...]}"))
         if self.label_field is None:
             raise ValueError(_("a classification task needs a property with an enum in output_format.schema"))
         wrong = [label for label in self.labels if not isinstance(label, str)]
@@ -166,11 +205,15 @@ class Task(Document):
 
     @property
     def label_field(self) -> str | None:
-        """The property that holds the class: the first one with an enum."""
-        return next((name for name, field in self.output_format.schema_.items() if field.enum), None)
+        """The property that holds the class: the first one with an enum, its own or its items'."""
+        return self.output_format.label_field
 
     @property
     def labels(self) -> list[str]:
         """The classes, in the order of the schema; empty when there are none."""
-        name = self.label_field
-        return list(self.output_format.schema_[name].enum or []) if name else []
+        return self.output_format.labels
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether each row has a list of classes instead of one."""
+        return self.output_format.multi_label
