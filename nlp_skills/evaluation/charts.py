@@ -9,17 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlp_skills.charts import Tick, axis
+
 POINTS = 600
 
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A mark on an axis, `at` percent along it."""
-
-    at: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ def loss_curve(path: Path) -> Curve | None:
     if len(train) < 2:
         return None
     values = [value for _step, value in [*train, *valid]]
-    x_ticks, y_ticks = _axis(0, max(train[-1][0], *(step for step, _ in valid), 1)), _axis(0, max(values))
+    x_ticks, y_ticks = axis(0, max(train[-1][0], *(step for step, _ in valid), 1)), axis(0, max(values))
     far, high = x_ticks[-1], y_ticks[-1]
     drawn = [_place(point, far, high) for point in _thinned(train)]
     marks = [_place(point, far, high) for point in valid]
@@ -87,14 +81,6 @@ def _thinned(points: Sequence[Point]) -> list[Point]:
     """At most `POINTS` of them, the last always among them."""
     every = math.ceil(len(points) / POINTS)
     return [*points[:-1:every], points[-1]]
-
-
-def _axis(low: float, high: float) -> list[float]:
-    """Round values from `low` to at or beyond `high`, three to six of them."""
-    rough = max(high - low, 1e-9) / 4
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
-    return [round(low + step * index, 12) for index in range(math.ceil((high - low) / step - 1e-9) + 1)]
 
 
 def _place(point: Point, far: float, high: float) -> Point:

@@ -1,7 +1,6 @@
 """The pages people decide by: one version's report.html, and two versions side by side.
 
-One file each that loads nothing, runs nothing and reads the same in ten years, on paper and on a phone.
-Text from data reaches it only through jinja2's escaping.
+One file each, on screen, on paper and on a phone; `nlp_skills.pages` has what they share.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nlp_skills import __version__, files, i18n
+from nlp_skills import files, pages
 from nlp_skills.evaluation import comparison_page, report_page, words
 from nlp_skills.extras import need
 from nlp_skills.workspace.folder import TaskFolder
@@ -45,15 +44,4 @@ def write_comparison(folder: TaskFolder, a: str, b: str) -> Path:
 
 def render(template: str, texts: dict[str, str], context: dict[str, Any]) -> str:
     """A template of this room filled in; everything that is not the template's own text is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(
-        w=texts, lang=i18n.language(), package_version=__version__, **context
-    )
+    return pages.render(Path(__file__).parent / "templates", template, texts, context)

@@ -1,0 +1,28 @@
+"""Pages people decide by: one HTML file each that loads nothing, runs nothing and reads the same in ten years.
+
+Their frame and style are in `templates/`, what a room says on them in the room's own. Text from data reaches a
+page only through jinja2's escaping.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nlp_skills import __version__, i18n
+
+
+def render(room: Path, template: str, texts: dict[str, str], context: dict[str, Any]) -> str:
+    """A template of the folder `room` filled in; everything that is not the template's own text is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([room, Path(__file__).parent / "templates"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(
+        w=texts, lang=i18n.language(), package_version=__version__, **context
+    )
