@@ -52,7 +52,7 @@ PATIENCE = Patience()
 class Response:
     """A whole answer. `url` is where it came from in the end; `headers` do not mind upper and lower case.
 
-    `location` is where a redirect points that was not followed.
+    `location` is where a redirect points that was not followed, `next` what the `Link` header calls so.
     """
 
     status: int
@@ -60,6 +60,7 @@ class Response:
     headers: Mapping[str, str]
     content: bytes
     location: str | None = None
+    next: str | None = None
 
     @property
     def media_type(self) -> str:
@@ -235,7 +236,7 @@ class Client:
 
     def _checked(self, response: httpx2.Response, content: bytes, accept: Container[int], follow: bool) -> Response:
         location = str(response.next_request.url) if response.next_request else None
-        found = Response(response.status_code, str(response.url), response.headers, content, location)
+        found = Response(response.status_code, str(response.url), response.headers, content, location, _next(response))
         if found.status < 300 or found.status in accept or (location and not follow):
             return found
         problem = self.refusals.status(found.status, found.url, found.media_type, found.content)
@@ -308,6 +309,12 @@ def same_server(one: str, other: str) -> bool:
     ports = {"http": 80, "https": 443}
     upgrade = first.scheme != second.scheme and first.port is None and second.port is None
     return upgrade or (first.port or ports.get(first.scheme)) == (second.port or ports.get(second.scheme))
+
+
+def _next(response: httpx2.Response) -> str | None:
+    return next(
+        (link.get("url") for rel, link in response.links.items() if rel and "next" in rel.lower().split()), None
+    )
 
 
 def _seconds(header: str | None) -> float | None:
