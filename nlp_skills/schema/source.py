@@ -30,6 +30,11 @@ class _Source(Model):
     name: str | None = None
     mapping: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The extras of nlp-skills that fetching needs."""
+        return ()
+
     @field_validator("name")
     @classmethod
     def _safe_name(cls, name: str | None) -> str | None:
@@ -52,6 +57,12 @@ class FileImport(_Source):
     delimiter: str | None = None
     sheet: str | int | None = None
     records: str | None = None
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """See the base class."""
+        beyond_core = self.format in ("parquet", "xlsx") or self.path.lower().endswith((".parquet", ".xlsx", ".zst"))
+        return ("files",) if beyond_core else ()
 
 
 class Database(_Source):
@@ -77,6 +88,11 @@ class Database(_Source):
         if (self.connection is None) == (self.driver is None):
             raise ValueError(_("give either connection: URL, or driver: with host, database and so on"))
         return self
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """See the base class."""
+        return ("mssql",) if (self.connection or self.driver or "").startswith("mssql") else ("data",)
 
 
 class BearerAuth(Model):
@@ -191,6 +207,11 @@ class Api(_Source):
             raise ValueError(_("a GET request has no body; use params:, or method: POST"))
         return self
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """See the base class."""
+        return ("web",)
+
 
 class WebScrape(_Source):
     """Rows taken from web pages; robots.txt is obeyed.
@@ -223,6 +244,11 @@ class WebScrape(_Source):
         if self.wait_for is not None and not self.render:
             raise ValueError(_("wait_for: needs render: true"))
         return self
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """See the base class."""
+        return ("browser",) if self.render else ("web",)
 
 
 class Price(Model):
@@ -282,6 +308,11 @@ class LlmGenerated(_Source, LlmSettings):
     validation: Review = Field(default_factory=Review)
 
     @property
+    def extras(self) -> tuple[str, ...]:
+        """See the base class."""
+        return ("llm",)
+
+    @property
     def prompt_templates(self) -> list[str]:
         """The templates as a list."""
         return [self.prompt_template] if isinstance(self.prompt_template, str) else self.prompt_template
@@ -297,6 +328,11 @@ class HuggingFace(_Source):
     split: str = "train"
     token: str | None = None
     max_rows: Count | None = None
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """See the base class."""
+        return ("hub",)
 
     @property
     def pinned(self) -> bool:

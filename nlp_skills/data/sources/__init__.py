@@ -1,8 +1,8 @@
 """Where rows come from: one module a source type, each a generator of plain JSON-able rows.
 
 In: one entry of data_source.yaml and a `Fetching`. Out: rows as the source has them, before any mapping. A type
-is added with a model in schema.source, a module here that has `VERSION` and `fetch(source, fetching)`, and a line
-in `KINDS`. A module may also have `warnings(source)` and `inputs(source, folder)`.
+is added with a model in schema.source and a module here of the same name, which has `VERSION` and
+`fetch(source, fetching)`; it may also have `warnings(source)` and `inputs(source, folder)`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nlp_skills.data.sources.recording import Recording
 from nlp_skills.data.sources.settings import literal_secret
@@ -20,23 +20,6 @@ from nlp_skills.schema.source import Source
 from nlp_skills.workspace.folder import TaskFolder
 
 Row = dict[str, Any]
-
-
-class Kind(NamedTuple):
-    """A type of source: its module, and the extra its packages are in (None: the core has all it needs)."""
-
-    module: str
-    extra: str | None
-
-
-KINDS = {
-    "file_import": Kind("file_import", None),
-    "database": Kind("database", "data"),
-    "api": Kind("api", "web"),
-    "web_scrape": Kind("web_scrape", "web"),
-    "llm_generated": Kind("llm_generated", "llm"),
-    "huggingface": Kind("huggingface", "hub"),
-}
 
 
 def _silent(text: str) -> None:
@@ -102,4 +85,4 @@ def warnings(source: Source) -> list[str]:
 
 
 def _module(source: Source) -> Any:
-    return importlib.import_module(f"{__name__}.{KINDS[source.type].module}")
+    return importlib.import_module(f"{__name__}.{source.type}")
