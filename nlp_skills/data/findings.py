@@ -11,9 +11,12 @@ from nlp_skills.errors import Problem
 
 @dataclass(frozen=True)
 class Finding:
-    """`count`: how many rows it concerns; `line`: the first of them, from 1."""
+    """`count`: how many rows it concerns; `line`: the first of them, from 1; `lines`: the first few.
 
-    severity: Literal["error", "warning"]
+    `info` is a remark: nothing is wrong.
+    """
+
+    severity: Literal["error", "warning", "info"]
     code: str
     message: str
     file: str | None = None
@@ -21,6 +24,7 @@ class Finding:
     count: int = 1
     mend: str | None = None
     cause: str | None = None
+    lines: tuple[int, ...] | None = None
 
     @property
     def where(self) -> str | None:
@@ -33,7 +37,7 @@ class Finding:
 
 
 def passed(findings: Iterable[Finding]) -> bool:
-    """Whether nothing is an error; warnings stop nothing."""
+    """Whether nothing is an error; warnings and remarks stop nothing."""
     return not any(finding.severity == "error" for finding in findings)
 
 
