@@ -131,6 +131,7 @@ class Model:
         *,
         schema: dict[str, Any] | None = None,
         seed: int | None = None,
+        turn: int = 0,
         recording: Recording | None = None,
         budget: Budget | None = None,
     ) -> Answer:
@@ -140,6 +141,7 @@ class Model:
             messages: `{"role": "system"|"user"|"assistant", "content": text}`; the settings' system prompt comes first.
             schema: JSON Schema of the answer. The caller still checks it: not every server keeps to one.
             seed: in place of the settings' own.
+            turn: tells a question from the same one asked again for another answer.
             recording: where answers are looked up and kept.
             budget: in place of the model's own, which is `max_cost`.
 
@@ -149,14 +151,14 @@ class Model:
             Unavailable: the server cannot be reached, has no capacity or credit left, or gives no proper answer.
         """
         request = self._request(messages, schema, seed)
-        key = self._key(request)
+        key = self._key(request, turn)
         budget = budget or self.budget
         with self._lock:
             kept = recording.get(key) if recording is not None else None
         if kept is not None:
             budget.settle(None, kept.get("cost"))
             return _replayed(kept)
-        most = self._most(request)
+        most = self.most(messages)
         budget.reserve(most)
         worth: float | None = None
         try:
@@ -170,10 +172,31 @@ class Model:
         return answer
 
     def recorded(
-        self, messages: list[dict[str, str]], recording: Recording, *, schema: dict[str, Any] | None, seed: int | None
+        self,
+        messages: list[dict[str, str]],
+        recording: Recording,
+        *,
+        schema: dict[str, Any] | None = None,
+        seed: int | None = None,
+        turn: int = 0,
     ) -> bool:
         """Whether this very question was answered before."""
-        return self._key(self._request(messages, schema, seed)) in recording
+        return self._key(self._request(messages, schema, seed), turn) in recording
+
+    def most(self, messages: list[dict[str, str]]) -> float | None:
+        """US dollars a request may cost at most: its text as estimated, and as long an answer as is allowed."""
+        written = sum(estimated_tokens(message["content"]) for message in messages)
+        return self.price(written + estimated_tokens(self.settings.system_prompt or ""), self.settings.max_tokens)
+
+    def params(self, seed: int | None) -> dict[str, Any]:
+        """What is asked for beside the messages; `seed` in place of the settings' own."""
+        settings = self.settings
+        found = {
+            "temperature": settings.temperature,
+            "max_tokens": settings.max_tokens,
+            "seed": settings.seed if seed is None else seed,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     def price(self, input_tokens: int, output_tokens: int) -> float | None:
         """US dollars for these tokens, by the settings' price or the table of known models; None: unknown."""
@@ -194,30 +217,24 @@ class Model:
             return None
 
     def _request(self, messages: list[dict[str, str]], schema: dict[str, Any] | None, seed: int | None) -> Request:
-        settings = self.settings
-        system = settings.system_prompt
-        params = {
-            "temperature": settings.temperature,
-            "max_tokens": settings.max_tokens,
-            "seed": settings.seed if seed is None else seed,
-        }
+        system = self.settings.system_prompt
         return Request(
-            model=settings.model,
+            model=self.settings.model,
             messages=[*([{"role": "system", "content": system}] if system else []), *messages],
             schema=schema,
-            params={name: value for name, value in params.items() if value is not None},
+            params=self.params(seed),
         )
 
-    def _key(self, request: Request) -> str:
-        address = urlsplit(self.address)
+    def _key(self, request: Request, turn: int) -> str:
         return request_key(
             {
                 "provider": self.settings.provider,
-                "host": address.netloc.rpartition("@")[2],
+                "host": urlsplit(self.address).netloc.rpartition("@")[2],
                 "model": request.model,
                 "messages": request.messages,
                 "schema": request.schema,
                 "params": request.params,
+                "turn": turn,
             }
         )
 
@@ -234,11 +251,6 @@ class Model:
             "params": request.params,
         }
 
-    def _most(self, request: Request) -> float | None:
-        """The most a request may cost: its text as estimated, and as long an answer as is allowed."""
-        written = sum(estimated_tokens(message["content"]) for message in request.messages)
-        return self.price(written, self.settings.max_tokens)
-
     def _asked(self, request: Request) -> Answer:
         provider = self._connected()
         while True:
@@ -252,7 +264,8 @@ class Model:
                     raise self._problem(refused, provider) from refused
         cost = self.price(reply.input_tokens, reply.output_tokens)
         return Answer(
-            text=reply.text,
+            # Half a surrogate pair can come over JSON, and no file can hold it.
+            text=reply.text.encode("utf-8", "replace").decode("utf-8"),
             input_tokens=reply.input_tokens,
             output_tokens=reply.output_tokens,
             finish=reply.finish,

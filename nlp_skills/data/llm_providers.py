@@ -158,7 +158,7 @@ class Anthropic:
         if system:
             options["system"] = system
         if request.schema is not None and not dialect.plain:
-            options["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+            options["output_config"] = {"format": {"type": "json_schema", "schema": self._simple(request.schema)}}
         create: Any = self.client.messages.create
         answer = _asked(self.sdk, lambda: create(model=request.model, messages=messages, **options))
         try:
@@ -178,6 +178,14 @@ class Anthropic:
     def models(self) -> list[str]:
         """As `Provider.models`."""
         return _listed(lambda: [model.id for model in self.client.with_options(max_retries=0).models.list().data])
+
+    def _simple(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """What the API can enforce of a schema; the rest becomes words in it."""
+        try:
+            simple: dict[str, Any] = self.sdk.transform_schema(schema)
+        except ValueError:
+            return schema
+        return simple
 
 
 class Google:
