@@ -17,7 +17,14 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
-pytest_plugins = ["fixtures_browser", "fixtures_models", "fixtures_rest", "fixtures_training", "claude_code", "launching"]
+pytest_plugins = [
+    "fixtures_browser",
+    "fixtures_models",
+    "fixtures_rest",
+    "fixtures_training",
+    "claude_code",
+    "launching",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 
