@@ -19,6 +19,7 @@ os.environ.update(
 
 pytest_plugins = [
     "fixtures_browser",
+    "fixtures_llm",
     "fixtures_models",
     "fixtures_rest",
     "fixtures_training",
