@@ -194,7 +194,7 @@ class FakeChat:
                     return
                 form = _error if said.status != 200 else _form(self.path)
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    self.send(said.status, json.dumps(form(said, body), ensure_ascii=False).encode(), **said.headers)
+                    self.send(said.status, json.dumps(form(said, body)).encode(), **said.headers)
 
         self.server, self.url = _serve(Handler)
 

@@ -114,9 +114,7 @@ class Model:
                 _("max_cost: needs a price, and that of {model} is not known", model=model.shown),
                 file=folder.sources_path,
                 line=line_of(settings, folder, "max_cost"),
-                mend=_(
-                    "write the price in US dollars for a million tokens, such as price: {{input: 0.2, output: 0.8}}"
-                ),
+                mend=_("write the price in US dollars for a million tokens, such as price: {input: 0.2, output: 0.8}"),
             )
         return model
 
@@ -352,7 +350,7 @@ class Model:
 
     def _key_mend(self) -> str:
         if self.written.api_key is None and self.settings.base_url is not None:
-            return _("give the key as api_key: ${{NAME}} and set the variable NAME")
+            return _("give the key as api_key: ${NAME} and set the variable NAME")
         name = unexpanded(self.written).get("api_key") or KEY_VARIABLES[self.settings.provider][0]
         return _("check the key in {name}, and that it may use this model", name=name)
 

@@ -154,6 +154,9 @@ class Anthropic:
     def complete(self, request: Request, dialect: Dialect) -> Reply:
         """As `Provider.complete`; the API knows no seed."""
         options = {name: value for name, value in request.known(dialect).items() if name != "seed"}
+        if "temperature" in options:
+            # The package has no argument for it since newer models refuse it; older ones take it.
+            options["extra_body"] = {"temperature": options.pop("temperature")}
         system, messages = _without_system(request.told(dialect))
         if system:
             options["system"] = system
