@@ -19,8 +19,8 @@ os.environ.update(
 
 pytest_plugins = [
     "fixtures_browser",
-    "fixtures_llm",
     "fixtures_models",
+    "fixtures_llm",
     "fixtures_rest",
     "fixtures_training",
     "claude_code",
