@@ -54,7 +54,8 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _mode(path: Path) -> int:
     try:
-        return path.stat().st_mode & 0o777
+        # A file that is replaced here stays ours to write, also after one that a restore had made read-only.
+        return path.stat().st_mode & 0o777 | 0o200
     except FileNotFoundError:
         mask = os.umask(0)
         os.umask(mask)

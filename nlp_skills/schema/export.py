@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills import files
+from nlp_skills.schema.data_lock import DataLock
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.document import Document
 from nlp_skills.schema.summary import TaskSummary
@@ -18,6 +19,7 @@ from nlp_skills.schema.version import DataSnapshot, Lineage, ModelInfo, Results,
 DOCUMENTS: dict[str, type[Document]] = {
     "task": Task,
     "data_source": DataSource,
+    "data_lock": DataLock,
     "config": Config,
     "lineage": Lineage,
     "data_snapshot": DataSnapshot,

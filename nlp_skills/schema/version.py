@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from nlp_skills.schema.data_lock import LockedSource
 from nlp_skills.schema.document import Document, Model
 from nlp_skills.schema.task import OutputFormat
 from nlp_skills.schema.training import Lora
@@ -26,12 +27,19 @@ class SplitFile(Model):
 
 
 class DataSnapshot(Document):
-    """data_snapshot.json: which data a version was made with. `test_keys` pins the test rows for later versions."""
+    """data_snapshot.json: which data a version was made with. `test_keys` pins the test rows for later versions.
+
+    `files` are the files of data/ that the store keeps, by their path in the task folder; `config` is the
+    data_source.yaml of that time, also in the store. A snapshot of the first release has neither.
+    """
 
     created: dt.datetime
     source_hash: str
     splits: dict[Literal["train", "valid", "test"], SplitFile]
     test_keys: list[str] = Field(default_factory=list)
+    sources: dict[str, LockedSource] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+    config: str | None = None
 
 
 class ModelInfo(Document):
