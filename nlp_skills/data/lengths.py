@@ -6,10 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlp_skills.data.render import Renderer
-from nlp_skills.data.rows import Report
+
+if TYPE_CHECKING:
+    from nlp_skills.data.rows import Report
 
 _FEWEST = 50
 # An outlier stands three times the spread of the middle half away from it, on a logarithmic scale …

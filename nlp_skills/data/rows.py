@@ -58,8 +58,8 @@ def parse(line: bytes) -> Any:
     return value
 
 
-def _parser(size: int) -> Callable[[bytes], Any]:
-    """The parser: orjson, as strict as ours, where it is installed and the file is large enough to earn its import."""
+def parser(size: int) -> Callable[[bytes], Any]:
+    """`parse` for so many bytes: orjson, as strict, where it is installed and they are enough to earn its import."""
     if size < ORJSON_FROM_BYTES:
         return parse
     try:
@@ -76,7 +76,7 @@ def read(path: Any) -> Iterator[dict[str, Any]]:
         ValueError: a line is not JSON.
     """
     with open(path, "rb") as stream:
-        parse_line = _parser(os.fstat(stream.fileno()).st_size)
+        parse_line = parser(os.fstat(stream.fileno()).st_size)
         for line in stream:
             if not line.isspace():
                 yield parse_line(line)
@@ -90,7 +90,7 @@ def sampled(path: Any, rows: int, most: int) -> Iterator[tuple[int, dict[str, An
     """
     step = max(1, -(-rows // most))
     with open(path, "rb") as stream:
-        parse_line = _parser(min(rows, most) * 200)
+        parse_line = parser(min(rows, most) * 200)
         for number, line in enumerate(stream, 1):
             if step == 1 or number % step == 1:
                 try:
@@ -379,7 +379,7 @@ def check(
     tally, twins = _Tally(max_faults), _Twins()
     with open(path, "rb") as stream:
         stat = os.fstat(stream.fileno())
-        shape.parse_line = _parser(stat.st_size)
+        shape.parse_line = parser(stat.st_size)
         look = _simple_lines if shape.simple else _any_lines
         for first, lines in _blocks(stream):
             look(lines, first, shape, tally)
@@ -421,7 +421,7 @@ def glance(path: Any, fields: list[str], output: dict[str, dict[str, Any]], *, b
     shape, tally = Shape(fields, output, **more), _Tally(100)
     with open(path, "rb") as stream:
         stat = os.fstat(stream.fileno())
-        shape.parse_line = _parser(budget)
+        shape.parse_line = parser(budget)
         look = _simple_lines if shape.simple else _any_lines
         head = stream.read(budget // 2)
         lines = head.split(b"\n")[:-1]

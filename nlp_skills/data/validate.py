@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nlp_skills import extras
-from nlp_skills.data import leakage, near, sources
+from nlp_skills import extras, progress
+from nlp_skills.data import drift, leakage, near, sources, split_checks
 from nlp_skills.data import rows as lines
-from nlp_skills.data.faults import fault_words
 from nlp_skills.data.findings import Finding, of_problem, passed
-from nlp_skills.data.merge import output_shape
-from nlp_skills.data.regenerate import interrupted
+from nlp_skills.data.install import interrupted
 from nlp_skills.errors import Problem
 from nlp_skills.files import storage_problem
 from nlp_skills.i18n import _
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.task import Task
+from nlp_skills.schema.training import Training
 from nlp_skills.schema.version import SPLITS
 from nlp_skills.workspace import digest
 from nlp_skills.workspace.folder import TaskFolder
 
 __all__ = ["Finding", "Report", "validate"]
 
-_SHOWN_LINES = 5
+# Smaller data is checked before a bar could be read.
+_BAR_BYTES = 32 << 20
+_MOVES = 3
 
 
 @dataclass
 class Report:
-    """`splits`: rows, bad rows and class distribution of each file that could be read."""
+    """`splits`: of each file that could be read, rows, bad rows, classes, lengths in characters and, where they
+    were counted, in tokens, and the scripts its texts are written in.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -48,9 +52,10 @@ class Report:
         }
 
 
-def validate(folder: TaskFolder, *, documents_only: bool = False) -> Report:
+def validate(folder: TaskFolder, *, documents_only: bool = False, tokenizer: Any = None) -> Report:
     """Check the task's documents and, unless told otherwise, its splits.
 
+    With the base model's `tokenizer`, the rows' lengths are compared with the max_length they would be trained with.
     Never raises for what it looks for: that is in the report. Files that were read are remembered, and the
     digest for the hooks is refreshed where the documents parse.
 
@@ -63,7 +68,7 @@ def validate(folder: TaskFolder, *, documents_only: bool = False) -> Report:
         return report
     digest.write(folder)
     if not documents_only:
-        _data(folder, task, config, report)
+        _data(folder, split_checks.Expected(task, config, tokenizer, _training(folder, task)), report)
     return report
 
 
@@ -100,66 +105,105 @@ def _load(document: Any, path: Any, report: Report) -> Any:
         return None
 
 
-def _data(folder: TaskFolder, task: Task, config: DataSource, report: Report) -> None:
+def _training(folder: TaskFolder, task: Task) -> Training | None:
+    """The current version's configuration, or the task's before there is one."""
+    try:
+        version = folder.version(task.version)
+        return version.config() if version.config_path.is_file() else task.training
+    except Problem:
+        return None  # said already, of the document
+
+
+def _data(folder: TaskFolder, expected: split_checks.Expected, report: Report) -> None:
     if interrupted(folder):
         report.findings.append(_interrupted(folder))
-    for name in SPLITS:
-        path = folder.split(name)
-        if not path.is_file():
-            report.findings.append(_missing(str(path)))
-            continue
-        checked = lines.check(path, task.input_fields, output_shape(task))
-        report.splits[name] = {key: checked[key] for key in ("rows", "bad", "blank", "duplicates", "distribution")}
-        report.findings += [*_row_findings(str(path), checked), *_class_findings(str(path), name, checked, config)]
-        _remember(folder, name, checked)
-    if len(report.splits) == len(SPLITS):
-        report.findings += _between(folder, task, config)
-
-
-def _remember(folder: TaskFolder, name: str, checked: lines.Report) -> None:
     try:
-        lines.remember(folder.state, f"data/{name}.jsonl", checked)
+        expected.also = split_checks.also(expected.task)
+    except Problem as problem:
+        problem.file = str(folder.task_path)
+        report.findings += of_problem(problem, "schema")
+    missing = [path for name in SPLITS if not (path := folder.split(name)).is_file()]
+    report.findings += [_missing(str(path)) for path in missing]
+    here = [name for name in SPLITS if folder.split(name) not in missing]
+    with _meter(sum(folder.split(name).stat().st_size for name in here)) as meter:
+        for name in here:
+            _split(folder, name, expected, report, meter)
+        if not missing:
+            report.findings += _between(folder, expected, meter)
+    report.findings += _drift(folder, report)
+
+
+def _split(
+    folder: TaskFolder, name: str, expected: split_checks.Expected, report: Report, meter: Callable[[int], None]
+) -> None:
+    checked = split_checks.check(folder.split(name), name, expected, meter)
+    report.splits[name] = checked.summary
+    report.findings += checked.findings
+    try:
+        lines.remember(folder.state, f"data/{name}.jsonl", checked.report)
     except OSError as error:
         raise storage_problem(error, folder.state / lines.MEMORY) from error
 
 
-def _row_findings(path: str, checked: lines.Report) -> Iterator[Finding]:
-    for code, count in checked["codes"].items():
-        found = [fault for fault in checked["faults"] if fault["code"] == code]
-        shown = ", ".join(f"{fault['line']} ({fault['detail']})" for fault in found[:_SHOWN_LINES])
-        yield Finding(
-            "warning" if code == "duplicate" else "error",
-            code,
-            fault_words(code),
-            file=path,
-            line=found[0]["line"] if found else None,
-            count=count,
-            cause=_("rows: {count}; lines: {lines}", count=count, lines=shown),
-            mend=_("correct the rows at their source and run: nlp-skills regenerate"),
-        )
-    if checked["blank"]:
-        yield Finding("warning", "blank", _("blank lines"), file=path, count=checked["blank"])
-
-
-def _class_findings(path: str, name: str, checked: lines.Report, config: DataSource) -> Iterator[Finding]:
-    if not checked["rows"]:
-        if getattr(config.split, name) > 0:
-            yield Finding("error", "empty_split", _("the split is empty"), file=path, mend="nlp-skills regenerate")
-        return
-    for label in [label for label, count in checked["distribution"].items() if not count]:
-        yield Finding(
-            "warning",
-            "missing_class",
-            _("class {label} has no rows here", label=label),
-            file=path,
-            mend=_("add rows of this class; for test, test_rows: growing lets new rows in"),
-        )
-
-
-def _between(folder: TaskFolder, task: Task, config: DataSource) -> Iterator[Finding]:
-    if config.dedup.near < 1 and not near.available():
+def _between(folder: TaskFolder, expected: split_checks.Expected, meter: Callable[[int], None]) -> Iterator[Finding]:
+    near_from = expected.config.dedup.near
+    if near_from < 1 and not near.available():
         yield Finding("warning", "near_unsearched", near.missing_words(), mend=extras.install_command("data"))
-    yield from leakage.search(folder, task, config.dedup.near)
+    yield from leakage.search(folder, expected.task, near_from, on_bytes=meter)
+
+
+@contextlib.contextmanager
+def _meter(size: int) -> Iterator[Callable[[int], None]]:
+    """A bar over the megabytes of the two passes, fed with positions in one file after the other."""
+    if size < _BAR_BYTES:
+        yield lambda _position: None
+        return
+    with progress.bar(_("validate (MB)"), 2 * size >> 20) as bar:
+        whole = last = 0
+
+        def meter(position: int) -> None:
+            nonlocal whole, last
+            whole += position - last if position >= last else position
+            last = position
+            bar.advance(min(whole >> 20, bar.total) - bar.done)
+
+        yield meter
+
+
+def _drift(folder: TaskFolder, report: Report) -> Iterator[Finding]:
+    """A warning for each split whose classes are mixed otherwise than in the last version with other data."""
+    now = {name: part["distribution"] for name, part in report.splits.items()}
+    try:
+        found = drift.last_other(folder, now)
+    except Problem as problem:
+        yield from of_problem(problem, "document")
+        return
+    for name, counts in now.items() if found else ():
+        assert found is not None
+        version, snapshot = found
+        before = snapshot.splits.get(name)  # type: ignore[call-overload]
+        moved = drift.compare(before.class_distribution, counts) if before else None
+        if moved is not None and moved.matters:
+            yield _drifted(str(folder.split(name)), version, moved)
+
+
+def _drifted(path: str, version: str, moved: drift.Drift) -> Finding:
+    moves = ", ".join(
+        f"{lines.shown_name(label)} {before:.1%} → {after:.1%}" for label, before, after in moved.moves()[:_MOVES]
+    )
+    return Finding(
+        "warning",
+        "drift",
+        _("the classes are mixed otherwise than in {version}", version=version),
+        file=path,
+        cause=_(
+            "{share:.0f} percent of the rows moved (p = {p:.2g}): {moves}",
+            share=moved.distance * 100,
+            p=moved.p,
+            moves=moves,
+        ),
+        mend=_("if the sources are meant to have changed, go on; metrics of the two versions are then less comparable"),
+    )
 
 
 def _missing(path: str) -> Finding:
