@@ -1,4 +1,4 @@
-"""A database's value as JSON can carry it."""
+"""A value of a database, a table or a sheet as JSON can carry it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import datetime as dt
 import decimal
 import math
 import uuid
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any
 
 from nlp_skills.i18n import _
+
+_WRITTEN = (uuid.UUID, dt.timedelta, IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
 
 
 def plain(value: Any) -> Any:
@@ -31,20 +34,22 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, uuid.UUID | dt.timedelta):
+    if isinstance(value, set | frozenset):
+        return sorted(str(plain(item)) for item in value)
+    if isinstance(value, _WRITTEN):
         return str(value)
     raise ValueError(_("a value of type {type} is not text or a number", type=type(value).__name__))
 
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise ValueError(_("{value} is not a number; leave it out in the query", value=str(value)))
+        raise ValueError(_("{value} is not a number", value=str(value)))
     return value
 
 
 def _decimal(value: decimal.Decimal) -> int | str:
     if not value.is_finite():
-        raise ValueError(_("{value} is not a number; leave it out in the query", value=str(value)))
+        raise ValueError(_("{value} is not a number", value=str(value)))
     return int(value) if value == value.to_integral_value() else str(value)
 
 
@@ -52,4 +57,4 @@ def _text(value: bytes) -> str:
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(_("binary data is not text; cast it in the query")) from error
+        raise ValueError(_("binary data is not text")) from error
