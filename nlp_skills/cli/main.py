@@ -27,6 +27,7 @@ COMMANDS = {
     "validate": f"{_ROOM}.validate:validate",
     "audit": f"{_ROOM}.audit:audit",
     "augment": f"{_ROOM}.audit:augment",
+    "review": f"{_ROOM}.review:review",
     "convert": f"{_ROOM}.data:convert",
     "preflight": f"{_ROOM}.training:preflight",
     "train": f"{_ROOM}.training:train",
