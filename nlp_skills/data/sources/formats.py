@@ -76,7 +76,7 @@ class File:
         if found.by == "guess":
             self.warnings.append(
                 _(
-                    "{path} is not UTF-8 and was read as {encoding}; that is a guess: look at the rows, then say encoding:",
+                    "{path} was read as {encoding}, which is a guess: look at the rows, then say encoding:",
                     path=self.name,
                     encoding=found.name,
                 )
