@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
     from nlp_skills.data.audit import Audit
+    from nlp_skills.data.augment.entry import Planned
     from nlp_skills.workspace.folder import TaskFolder
 
 _SHOWN = 5
@@ -67,3 +68,68 @@ def _show_findings(done: Audit) -> None:
     note = words.searched(found["conflicts"]["searched"])
     if note:
         frame.note(note)
+
+
+@frame.command(
+    "augment",
+    help=N_(
+        "Add training rows made from training rows: rare classes repeated, entities exchanged, or rows said in other "
+        "words by a language model. The method is written to data_source.yaml and the data regenerated; valid and "
+        "test stay as they are."
+    ),
+    examples=[
+        "nlp-skills augment --method oversample --to 0.8 --dry-run",
+        "nlp-skills augment ner --method entity_swap --per-row 2",
+        "nlp-skills augment --method paraphrase --model MODEL --base-url http://localhost:8000/v1 --label negative",
+    ],
+)
+@frame.task_argument
+@frame.option(
+    "--method", type=click.Choice(["oversample", "entity_swap", "paraphrase"]), required=True, help=N_("How.")
+)
+@frame.option("--to", type=click.FloatRange(0, 1, min_open=True), help=N_("oversample: rows beside the largest class."))
+@frame.option("--per-row", type=click.IntRange(1), help=N_("entity_swap, paraphrase: new rows from each row."))
+@frame.option("--label", "labels", multiple=True, help=N_("paraphrase: only rows of this class; repeatable."))
+@frame.option("--model", help=N_("paraphrase: the model."))
+@frame.option("--provider", type=click.Choice(["openai", "anthropic", "google"]), help=N_("paraphrase: who serves it."))
+@frame.option("--base-url", help=N_("paraphrase: the address of an OpenAI-compatible server."))
+@frame.option("--api-key", help=N_("paraphrase: the key, as ${VAR}; the provider's own variable when left out."))
+@frame.option("--temperature", type=click.FloatRange(0, 2), help=N_("paraphrase: how freely the model chooses words."))
+@frame.option(
+    "--max-cost", type=click.FloatRange(0, min_open=True), help=N_("paraphrase: US dollars not to be passed.")
+)
+@frame.option("--dry-run", is_flag=True, help=N_("Say how many rows would come, show three, write nothing."))
+@frame.json_option
+def augment(folder: TaskFolder, labels: tuple[str, ...], dry_run: bool, as_json: bool, **given: Any) -> None:
+    from nlp_skills.data import augment as room
+
+    settings = {**given, "labels": list(labels) or None}
+    if dry_run:
+        planned = room.preview(folder, settings)
+        frame.emit({"ok": True, **vars(planned)}) if as_json else _show_plan(planned)
+        return
+    done = room.add(folder, settings)
+    if as_json:
+        frame.emit(done.as_dict())
+        return
+    frame.splits(done.splits)
+    frame.say(_("rows made from training rows: {count}", count=done.augmented))
+    frame.warn(done.warnings)
+    frame.say(_("next: {command}", command="nlp-skills validate"))
+
+
+def _show_plan(planned: Planned) -> None:
+    from nlp_skills.data.source_list import shown_row
+
+    words = _("at most {count} rows", count=planned.rows) if planned.at_most else _("rows {rows}", rows=planned.rows)
+    frame.say(f"{planned.method}: {words}")
+    classes = [(name, str(count)) for name, count in planned.counts.items() if name]
+    if classes:
+        frame.table((_("class"), _("rows")), classes, right=[1])
+    for name, count in planned.refused.items():
+        frame.say(_("refused ({reason}): {count}", reason=name, count=count))
+    for before, after in planned.examples:
+        changed = [name for name in before if before[name] != after[name]] or list(before)[:1]
+        for mark, row in (("-", before), ("+", after)):
+            for name, value in shown_row({key: row[key] for key in changed}).items():
+                frame.say(f"  {mark} {name}: {value}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nlp_skills.data import entities
+from nlp_skills.data import entities, mentions
 from nlp_skills.data.audit.pii import excerpt
 from nlp_skills.data.audit.reading import Entry
 from nlp_skills.schema.task import Task
@@ -113,12 +113,12 @@ def _surfaces(rows: Sequence[_Row], name: str) -> dict[str, _Surface]:
 
 def _look(rows: Sequence[_Row], surfaces: dict[str, _Surface]) -> None:
     """In every row, the longest known texts: are they marked, is a part of them, or nothing?"""
-    lengths = sorted({len(text) for text in surfaces if len(text) > 1}, reverse=True)
+    sizes = [size for size in mentions.lengths(list(surfaces)) if size > 1]
     for row in rows:
         place = (row.entry.file, row.entry.line)
         unmarked: set[str] = set()
         shorter: set[tuple[str, str]] = set()
-        for found in {text for part in row.fields for text in _longest(part, surfaces, lengths)}:
+        for found in {part[at:end] for part in row.fields for at, end in mentions.find(part, surfaces, sizes)}:
             if found in row.marked:
                 continue
             parts = [text for text in row.marked if text in found]
@@ -129,30 +129,6 @@ def _look(rows: Sequence[_Row], surfaces: dict[str, _Surface]) -> None:
             surfaces[text].unmarked.append(place)
         for text, part in shorter:
             surfaces[text].shorter[part].append(place)
-
-
-def _longest(text: str, surfaces: Mapping[str, Any], lengths: Sequence[int]) -> Iterator[str]:
-    """From left to right the longest known text at each place, whole words only where there are letters."""
-    at = 0
-    while at < len(text):
-        size = next((n for n in lengths if text[at : at + n] in surfaces and whole(text, at, at + n)), 0)
-        if size:
-            yield text[at : at + size]
-        at += size or 1
-
-
-def whole(text: str, start: int, end: int) -> bool:
-    """Whether a part of a text is not the piece of a longer word or number, in scripts that space their words."""
-    return not (_joined(text[start - 1 : start], text[start]) or _joined(text[end - 1], text[end : end + 1]))
-
-
-def _joined(one: str, other: str) -> bool:
-    return bool(one and other) and all(c.isalnum() and (c.isdigit() or _spaced(c)) for c in (one, other))
-
-
-def _spaced(character: str) -> bool:
-    """Letters of alphabets, as against Chinese, Japanese and Thai."""
-    return ord(character) < 0x0E00 or 0x1E00 <= ord(character) < 0x2000 or 0xAC00 <= ord(character) < 0xD7B0
 
 
 def _places(places: Sequence[Place]) -> list[dict[str, Any]]:
