@@ -65,7 +65,7 @@ class Response:
     @property
     def media_type(self) -> str:
         """`text/html`, `application/json` and so on; empty where the server does not say."""
-        return self.headers.get("content-type", "").split(";")[0].strip().lower()
+        return _media_type(self.headers)
 
 
 class _Again(Exception):
@@ -83,7 +83,7 @@ class Client:
     `timeout` is in seconds for each wait on the network, `rate_limit` in requests a second. `where` tells the file
     and line of a setting (`auth`, `headers`, `endpoint`) for messages, `note` takes a word on every pause. Counted
     are `requests`, `retries` (among the requests) and `bytes` (of the answers, unpacked). `interval`, in seconds
-    between two requests, may be raised on the way.
+    between two requests, may be raised on the way. The body of an answer is read where its media type is `wanted`.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Client:
         note: Callable[[str], None] = lambda text: None,
         patience: Patience | None = None,
         max_bytes: int = MAX_BYTES,
+        wanted: Callable[[str], bool] = lambda media_type: True,
     ) -> None:
         extras.need("web", "httpx2", "tenacity")
         import httpx2
@@ -107,7 +108,7 @@ class Client:
         self.patience = patience or PATIENCE
         self.refusals = Refusals(variables, where, signed=auth is not None)
         self._variables, self._note = variables, note
-        self._timeout, self._max_bytes = timeout, max_bytes
+        self._timeout, self._max_bytes, self._wanted = timeout, max_bytes, wanted
         self._query = {auth.name: auth.key} if isinstance(auth, ApiKeyAuth) and auth.place == "query" else {}
         own = {**self._sendable(headers or {}, "headers"), **self._sendable(self._signature(auth), "auth")}
         self._personal = bool(self._query) or any(name.lower() not in _PLAIN_HEADERS for name in own)
@@ -188,7 +189,10 @@ class Client:
         import httpx2
 
         try:
-            address = httpx2.URL(url).copy_merge_params({**(params or {}), **self._query})
+            address, added = httpx2.URL(url), {**(params or {}), **self._query}
+            if added:
+                # Merging rewrites the query, which spoils one that is escaped in another encoding than UTF-8.
+                address = address.copy_merge_params(added)
             if address.scheme not in ("http", "https") or not address.host:
                 raise httpx2.InvalidURL("no http:// or https:// in front")
             self._variables.conceal(address.password, name="password")
@@ -205,7 +209,7 @@ class Client:
         try:
             response = self._client.send(request, stream=True)
             with contextlib.closing(response):
-                return response, self._read(response)
+                return response, self._read(response) if self._wanted(_media_type(response.headers)) else b""
         except httpx2.HTTPError as error:
             problem, passing = self.refusals.no_answer(error, str(request.url), self._timeout)
             raise (_Again(problem) if passing else problem) from error
@@ -315,6 +319,10 @@ def _next(response: httpx2.Response) -> str | None:
     return next(
         (link.get("url") for rel, link in response.links.items() if rel and "next" in rel.lower().split()), None
     )
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def _seconds(header: str | None) -> float | None:
