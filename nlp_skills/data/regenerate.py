@@ -116,18 +116,24 @@ def regenerate(
         install.sweep(folder)
         task, config = folder.task(), folder.sources()
         _check_names(config, names, folder)
-        wish = _Wish(names, everything, refresh)
-        with progress.bar(_("regenerate"), len(config.sources) + _BUILD_STEPS) as bar:
-            warnings = [_renamed(*pair) for pair in raw.adopt(folder, config)]
-            before = staleness.stale(folder)
-            pairs = zip(config.sources, before.sources, strict=True)
-            fetched = [_fetched(source, state, folder, wish, bar) for source, state in pairs]
-            after = staleness.stale(folder)
-            built = _rebuilt(folder, task, config, bar) if everything or _to_build(after) else None
-            result = _finished(folder, task, config, fetched, after, built)
-        shutil.rmtree(install.work(folder), ignore_errors=True)
+        warnings = [_renamed(*pair) for pair in raw.adopt(folder, config)]
+        try:
+            with progress.bar(_("regenerate"), len(config.sources) + _BUILD_STEPS) as bar:
+                result = _regenerated(folder, task, config, _Wish(names, everything, refresh), bar)
+        finally:
+            # On a full disk its room is what the next command needs.
+            shutil.rmtree(install.work(folder), ignore_errors=True)
     result.warnings[:0] = warnings
     return result
+
+
+def _regenerated(folder: TaskFolder, task: Task, config: DataSource, wish: _Wish, bar: progress.Bar) -> Regenerated:
+    before = staleness.stale(folder)
+    pairs = zip(config.sources, before.sources, strict=True)
+    fetched = [_fetched(source, state, folder, wish, bar) for source, state in pairs]
+    after = staleness.stale(folder)
+    built = _rebuilt(folder, task, config, bar) if wish.everything or _to_build(after) else None
+    return _finished(folder, task, config, fetched, after, built)
 
 
 def _check_names(config: DataSource, names: list[str] | None, folder: TaskFolder) -> None:

@@ -8,15 +8,17 @@ import random
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import DATA_SOURCE_YAML, LABELS, Ran, reviews, write_rows
 
-from nlp_skills.data import snapshot
-from nlp_skills.data.regenerate import regenerate
+from nlp_skills.data import regenerate as room
+from nlp_skills.data import snapshot, sources
+from nlp_skills.data.regenerate import Regenerated, regenerate
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -105,8 +107,11 @@ def test_near_identical_texts_stay_on_one_side(task: Path) -> None:
     base = "The quick review of this particular product number {} says that everything went very well, thank you{}"
     rows = [{"text": base.format("seven " * (n + 3), end), "label": "positive"} for n in range(20) for end in ".!"]
     write_rows(task / "reviews.jsonl", [*reviews(120), *rows])
+    path = task / "data_source.yaml"
+    path.write_text(path.read_text() + "dedup: {near_duplicates: keep}\n")
     done = regenerate(TaskFolder.at(task))
-    assert done.near_identical >= 20
+    assert done.near_kept >= 20
+    assert done.near_dropped == 0
     for name in SPLITS:
         here = texts(task, name)
         for row in rows[::2]:
@@ -142,32 +147,224 @@ def test_test_rows_that_vanish_are_counted(task: Path) -> None:
     assert any("1" in warning for warning in done.warnings)
 
 
-def test_one_source_may_be_fetched_while_the_others_stay(task: Path) -> None:
-    folder = TaskFolder.at(task)
+def add_source(task: Path, name: str, path: str) -> None:
+    config = task / "data_source.yaml"
+    entry = f"  - {{type: file_import, name: {name}, path: {path}}}\nsplit:"
+    config.write_text(config.read_text().replace("split:", entry, 1))
+
+
+def fetched(done: Regenerated) -> list[str]:
+    return [source.name for source in done.sources if not source.reused]
+
+
+@pytest.fixture
+def two(task: Path) -> Path:
+    """A task with two sources, regenerated."""
     write_rows(task / "more.jsonl", reviews(30, start=500))
-    path = task / "data_source.yaml"
-    path.write_text(path.read_text().replace("split:", "  - {type: file_import, name: more, path: more.jsonl}\nsplit:"))
-    regenerate(folder)
-    (task / "reviews.jsonl").unlink()
-    write_rows(task / "more.jsonl", reviews(60, start=500))
+    add_source(task, "more", "more.jsonl")
+    regenerate(TaskFolder.at(task))
+    return task
+
+
+def test_only_what_is_stale_is_done_again(two: Path) -> None:
+    folder = TaskFolder.at(two)
+    before = {path: path.stat().st_mtime_ns for path in (two / "data").rglob("*") if path.is_file()}
+    config = (two / "data_source.yaml").read_bytes()
+    done = regenerate(folder)
+    assert (fetched(done), done.rebuilt, done.changed) == ([], False, False)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (two / "data_source.yaml").read_bytes() == config
+    assert done.splits["train"]["rows"] == len(split_rows(two, "train"))
+    write_rows(two / "more.jsonl", reviews(60, start=500))
+    done = regenerate(folder)
+    assert (fetched(done), done.rebuilt, done.changed) == (["more"], True, True)
+    assert "more.jsonl" in done.sources[1].reasons[0]
+
+
+def test_a_setting_of_the_split_makes_the_splits_anew_and_fetches_nothing(two: Path) -> None:
+    path = two / "data_source.yaml"
+    path.write_text(path.read_text().replace("seed: 7", "seed: 8"))
+    done = regenerate(TaskFolder.at(two))
+    assert (fetched(done), done.rebuilt, done.changed) == ([], True, True)
+
+
+def test_a_mapping_is_no_reason_to_fetch(two: Path) -> None:
+    path = two / "data_source.yaml"
+    path.write_text(path.read_text().replace("path: reviews.jsonl", "path: reviews.jsonl\n    mapping: {text: text}"))
+    done = regenerate(TaskFolder.at(two))
+    assert (fetched(done), done.rebuilt, done.changed) == ([], True, False)
+
+
+def test_all_takes_every_step_and_comes_to_the_same(two: Path) -> None:
+    before = {path: path.read_bytes() for path in (two / "data").rglob("*") if path.is_file()}
+    done = regenerate(TaskFolder.at(two), everything=True)
+    assert (fetched(done), done.rebuilt, done.changed) == (["reviews", "more"], True, False)
+    assert {path: path.read_bytes() for path in (two / "data").rglob("*") if path.is_file()} == before
+
+
+def test_refresh_reaches_the_named_sources_only(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, bool]] = []
+    real = sources.fetch
+
+    def listen(source: Any, fetching: sources.Fetching) -> Any:
+        told.append((source.name, fetching.refresh))
+        return real(source, fetching)
+
+    monkeypatch.setattr(sources, "fetch", listen)
+    folder = TaskFolder.at(two)
+    regenerate(folder, everything=True)
+    regenerate(folder, refresh=True)
+    (two / "data" / "raw" / "reviews.jsonl").unlink()
+    regenerate(folder, ["more"], refresh=True)
+    assert told == [
+        ("reviews", False),
+        ("more", False),
+        ("reviews", True),
+        ("more", True),
+        ("reviews", False),
+        ("more", True),
+    ]
+
+
+def test_one_source_may_be_fetched_while_the_others_stay(two: Path) -> None:
+    folder = TaskFolder.at(two)
+    (two / "reviews.jsonl").unlink()
+    write_rows(two / "more.jsonl", reviews(60, start=500))
     done = regenerate(folder, ["more"])
     assert [(source.name, source.rows, source.reused) for source in done.sources] == [
         ("reviews", 120, True),
         ("more", 60, False),
     ]
+    assert any("reviews" in warning and "stale" in warning for warning in done.warnings)
     with pytest.raises(Usage, match="other"):
         regenerate(folder, ["other"])
 
 
-def test_an_edited_source_is_fetched_although_not_named(task: Path) -> None:
-    folder = TaskFolder.at(task)
-    path = task / "data_source.yaml"
-    write_rows(task / "more.jsonl", reviews(30, start=500))
-    path.write_text(path.read_text().replace("split:", "  - {type: file_import, name: more, path: more.jsonl}\nsplit:"))
-    regenerate(folder)
-    write_rows(task / "other.jsonl", reviews(90))
+def test_an_edited_source_is_fetched_although_not_named(two: Path) -> None:
+    path = two / "data_source.yaml"
+    write_rows(two / "other.jsonl", reviews(90))
     path.write_text(path.read_text().replace("path: reviews.jsonl", "path: other.jsonl"))
-    assert [source.reused for source in regenerate(folder, ["more"]).sources] == [False, False]
+    assert [source.reused for source in regenerate(TaskFolder.at(two), ["more"]).sources] == [False, False]
+
+
+def test_a_source_that_fails_is_named_and_nothing_is_lost(two: Path, cli: Any) -> None:
+    before = written(two)
+    add_source(two, "logs", "logs.jsonl")
+    (two / "logs.jsonl").write_text('{"text": "whole", "label": "neutral"}\n{"text": \n')
+    ran: Ran = cli("regenerate", two)
+    assert ran.code == 1
+    assert "source logs" in ran.err
+    assert "logs.jsonl:2" in ran.err
+    assert written(two) == before
+    (two / "logs.jsonl").write_text("")
+    assert "logs" in cli("regenerate", two).err
+    assert written(two) == before
+
+
+def test_a_source_renamed_keeps_its_rows(two: Path, cli: Any) -> None:
+    raw = two / "data" / "raw"
+    path = two / "data_source.yaml"
+    before = (raw / "reviews.jsonl").read_bytes()
+    path.write_text(path.read_text().replace("name: reviews", "name: opinions"))
+    ran: Ran = cli("regenerate", two, "--json")
+    assert [(entry["name"], entry["reused"]) for entry in ran.json["sources"]] == [("opinions", True), ("more", True)]
+    assert any("reviews" in warning and "opinions" in warning for warning in ran.json["warnings"])
+    assert (raw / "opinions.jsonl").read_bytes() == before
+    assert not list(raw.glob("reviews*"))
+    assert {row["_source"] for row in split_rows(two, "train")} == {"opinions", "more"}
+
+
+def test_a_source_renamed_and_changed_or_removed_leaves_files_that_are_told_of(two: Path, cli: Any) -> None:
+    path = two / "data_source.yaml"
+    config = path.read_text()
+    (two / "reviews.jsonl").rename(two / "opinions.jsonl")
+    path.write_text(config.replace("name: reviews", "name: opinions").replace("path: reviews", "path: opinions"))
+    ran: Ran = cli("regenerate", two)
+    assert ran.code == 0
+    assert "data/raw/reviews.jsonl data/raw/reviews.source.json" in ran.err
+    entry = "  - type: file_import\n    name: opinions\n    path: opinions.jsonl\n"
+    path.write_text(path.read_text().replace(entry, ""))
+    ran = cli("regenerate", two)
+    assert "data/raw/opinions.jsonl" in ran.err
+    assert {row["_source"] for row in split_rows(two, "train")} == {"more"}
+
+
+def test_a_column_that_is_gone_is_named_with_file_line_and_source(two: Path, cli: Any) -> None:
+    before = {name: (two / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS}
+    rows: list[dict[str, Any]] = [*reviews(30, start=500)]
+    rows[4] = {"body": rows[4]["text"], "label": "neutral"}
+    write_rows(two / "more.jsonl", rows)
+    ran: Ran = cli("regenerate", two)
+    assert ran.code == 1
+    for word in ("data/raw/more.jsonl:5", "source more", "column text", "nlp-skills regenerate --source more"):
+        assert word in ran.err
+    assert {name: (two / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS} == before
+
+
+def test_a_record_of_the_first_release_still_stands_for_rows_that_read_no_file(task: Path) -> None:
+    folder = TaskFolder.at(task)
+    database(task / "reviews.db", reviews(120))
+    query = "    connection: sqlite:///reviews.db\n    query: SELECT text, label FROM reviews ORDER BY id\n"
+    text = DATA_SOURCE_YAML.replace("file_import", "database").replace("    path: {path}\n", query)
+    (task / "data_source.yaml").write_text(text)
+    regenerate(folder)
+    record = task / "data" / "raw" / "reviews.source.json"
+    known = json.loads(record.read_text())
+    first = {key: known[key] for key in ("name", "type", "settings", "settings_hash", "rows", "sha256", "fetched")}
+    record.write_text(json.dumps(first))
+    (task / "data" / "data.lock.yaml").unlink()
+    done = regenerate(folder)
+    assert (done.rebuilt, done.changed) == (True, False)
+    assert (task / "data" / "data.lock.yaml").is_file()
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from nlp_skills.workspace.folder import TaskFolder
+from nlp_skills.workspace.lock import writing
+with writing(TaskFolder.at(Path(sys.argv[1]))):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def held(task: Path) -> Iterator[Callable[[float], subprocess.Popen[str]]]:
+    """Another process holds the task for so many seconds."""
+    started = []
+
+    def start(seconds: float) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _HOLD, str(task), str(seconds)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_the_second_of_two_regenerations_says_that_it_waits_and_goes_on(task: Path, held: Any, cli: Any) -> None:
+    held(0.7)
+    ran: Ran = cli("regenerate", task)
+    assert ran.code == 0
+    assert "another command is changing this task; waiting up to 60 s" in ran.err
+    assert not (task / ".nlp-skills" / "lock.json").exists()
+
+
+def test_it_names_who_holds_the_task_when_it_waited_in_vain(
+    task: Path, held: Any, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "WAIT_SECONDS", 0.2)
+    holder = held(30)
+    ran: Ran = cli("regenerate", task)
+    assert ran.code == 1
+    assert f"process {holder.pid}" in ran.err
+    assert "-c" in ran.err
+    assert not (task / "data").exists()
 
 
 def test_columns_are_mapped_and_others_come_along(task: Path) -> None:
@@ -266,31 +463,40 @@ def test_killed_before_any_write_the_next_run_goes_on(make_task: Callable[..., P
         assert cli("validate", root).code == 0
 
 
-def test_a_full_disk_leaves_everything_as_it_was(make_task: Callable[..., Path], tmp_path: Path, cli: Any) -> None:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
     small = tmp_path / "small"
     small.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", small], check=False).returncode
-    ):
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", small]
+    if os.geteuid() or subprocess.run(command, check=False).returncode:
         pytest.skip("needs to mount a small tmpfs")
-    try:
-        root = make_task("sentiment", rows=60)
-        moved = small / "sentiment"
-        subprocess.run(["cp", "-r", root, moved], check=True)
-        regenerate(TaskFolder.at(moved))
-        before = {name: (moved / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS}
-        source = write_rows(tmp_path / "large.jsonl", reviews(3000))
-        (moved / "data_source.yaml").write_text(DATA_SOURCE_YAML.format(path=source))
-        ran: Ran = cli("regenerate", moved)
-        assert ran.code == 3
-        assert "no space left" in ran.err
-        assert "Traceback" not in ran.err
-        assert {name: (moved / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS} == before
-        assert not list(moved.rglob("*.tmp"))
-        assert cli("validate", moved).code == 0
-    finally:
-        subprocess.run(["umount", small], check=True)
+    yield small
+    subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("rows", [3000, 6000], ids=["while splitting", "while fetching"])
+def test_a_full_disk_leaves_everything_as_it_was(
+    make_task: Callable[..., Path], tmp_path: Path, small_disk: Path, cli: Any, rows: int
+) -> None:
+    moved = small_disk / "sentiment"
+    subprocess.run(["cp", "-r", make_task("sentiment", rows=60), moved], check=True)
+    regenerate(TaskFolder.at(moved))
+    before = {name: (moved / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS}
+    source = write_rows(tmp_path / "large.jsonl", reviews(rows))
+    (moved / "data_source.yaml").write_text(DATA_SOURCE_YAML.format(path=source))
+    ran: Ran = cli("regenerate", moved)
+    assert ran.code == 3
+    assert "no space left" in ran.err
+    assert "Traceback" not in ran.err
+    assert {name: (moved / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS} == before
+    assert not list(moved.rglob("*.tmp"))
+    assert not (moved / ".nlp-skills" / "work").exists()
+    assert cli("status", moved).code == 1
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    assert cli("regenerate", moved).code == 0
+    assert sum(len(split_rows(moved, name)) for name in SPLITS) == rows
+    assert cli("status", moved).code == 0
 
 
 def database(path: Path, rows: list[dict[str, str]]) -> Path:
