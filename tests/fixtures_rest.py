@@ -104,7 +104,7 @@ def node_servers() -> Path:
 
 
 def review_rows(count: int = REVIEW_COUNT) -> list[dict[str, Any]]:
-    """Distinct rows `{id, number, content, meta: {label}}`, of three classes in turn."""
+    """Distinct rows `{id, number, content, label}`, of three classes in turn."""
     labels = ("positive", "neutral", "negative")
     things = ("相機", "耳機", "背包", "檯燈", "鍵盤", "水壺")
     words = {"positive": "用起來很順手", "neutral": "普通，沒有特別之處", "negative": "第二天就壞了"}
@@ -113,7 +113,7 @@ def review_rows(count: int = REVIEW_COUNT) -> list[dict[str, Any]]:
             "id": number,
             "number": number,
             "content": f"訂單 {number * 7919 % 100003}：這個{things[number // 3 % 6]}{words[labels[number % 3]]}",
-            "meta": {"label": labels[number % 3]},
+            "label": labels[number % 3],
         }
         for number in range(1, count + 1)
     ]
@@ -144,8 +144,7 @@ def slow_json_server(node_servers: Path, tmp_path: Path) -> Iterator[Server]:
 def graphql_server(node_servers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """json-graphql-server with `allReviews(page, perPage, sortField, filter)`; pages are counted from 0."""
     folder = tmp_path_factory.mktemp("graphql")
-    rows = [{"id": r["id"], "number": r["number"], "content": r["content"], **r["meta"]} for r in review_rows()]
-    (folder / "db.json").write_text(json.dumps({"reviews": rows}), encoding="utf-8")
+    (folder / "db.json").write_text(json.dumps({"reviews": review_rows()}), encoding="utf-8")
     port = free_port()
     command = [node_servers / "json-graphql-server", folder / "db.json", "-p", str(port), "-h", "127.0.0.1"]
     with running(command, port, folder / "log") as server:
@@ -200,6 +199,7 @@ class Seen:
     query: dict[str, str]
     headers: dict[str, str]
     body: Any
+    raw_query: str
     at: float
 
 
@@ -235,7 +235,15 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             raw, parts = self.rfile.read(length), urlsplit(self.path)
             query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
             headers = {name.lower(): value for name, value in self.headers.items()}
-            seen = Seen(self.command, parts.path, query, headers, json.loads(raw) if raw else None, time.monotonic())
+            seen = Seen(
+                self.command,
+                parts.path,
+                query,
+                headers,
+                json.loads(raw) if raw else None,
+                parts.query,
+                time.monotonic(),
+            )
             api.seen.append(seen)
             self.reply(api.answer(seen))
 

@@ -48,7 +48,7 @@ class Path:
     def _refusal(self, error: Exception) -> Problem:
         return self.wrong(
             _("the JMESPath {expression} is wrong", expression=lines.shown(self.expression)),
-            cause=lines.cut(str(error).strip().split("\n")[0], 200),
+            cause=lines.cut(str(error).strip().split("\n")[0].removeprefix("Invalid jmespath expression: "), 200),
             mend=_("write it as on jmespath.org, such as: data.items"),
         )
 

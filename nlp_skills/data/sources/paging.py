@@ -120,7 +120,9 @@ class _Offset:
             total = int(total)
         if not isinstance(total, int) or isinstance(total, bool):
             raise self.wrong(
-                _("total: finds no number in the answer"), cause=_("it finds {value}", value=lines.shown(total))
+                _("total: finds no number in the answer"),
+                cause=_("it finds {value}", value=lines.shown(total)),
+                mend=_compare(),
             )
         return total
 
@@ -170,6 +172,7 @@ class _Cursor:
             raise self.wrong(
                 _("cursor: finds no text or number in the answer"),
                 cause=_("it finds {value}", value=lines.shown(cursor)),
+                mend=_compare(),
             )
         # An empty page that repeats the cursor is how some servers say that nothing follows.
         return None if not page.rows and marker and marker[0] == cursor else (cursor,)
@@ -201,10 +204,15 @@ class _Linked:
         if address is None or address is False or address == "":
             return None
         if not isinstance(address, str):
-            raise self.wrong(
-                _("path: finds no address in the answer"), cause=_("it finds {value}", value=lines.shown(address))
-            )
+            raise self._no_address(address)
         return (self._bare(address, page.url),)
+
+    def _no_address(self, found: Any) -> Problem:
+        return self.wrong(
+            _("path: finds no address in the answer"),
+            cause=_("it finds {value}", value=lines.shown(found)),
+            mend=_compare(),
+        )
 
     def _bare(self, address: str, origin: str) -> str:
         import httpx2
@@ -212,9 +220,7 @@ class _Linked:
         try:
             found = httpx2.URL(origin).join(address)
         except httpx2.InvalidURL as error:
-            raise self.wrong(
-                _("path: finds no address in the answer"), cause=_("it finds {value}", value=lines.shown(address))
-            ) from error
+            raise self._no_address(address) from error
         # The scheme is left out: behind a proxy, servers often link to http:// where they are asked by https://.
         if (found.host, found.port) != (httpx2.URL(origin).host, httpx2.URL(origin).port):
             raise self.wrong(
@@ -274,6 +280,10 @@ class Circle:
                 "variables.NAME); leave it out if every row comes at once"
             ),
         )
+
+
+def _compare() -> str:
+    return _("compare pagination: with an answer of the server; a JMESPath leads from the top of the answer")
 
 
 def _placed(body: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
