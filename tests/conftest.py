@@ -20,6 +20,7 @@ os.environ.update(
 pytest_plugins = [
     "fixtures_browser",
     "fixtures_models",
+    "fixtures_sql",
     "fixtures_llm",
     "fixtures_rest",
     "fixtures_training",
