@@ -67,7 +67,8 @@ class _Screen:
 
     def _key(self) -> str:
         try:
-            return click.getchar().lower()
+            # A held key arrives as several at once; rows that were not shown yet are not decided.
+            return click.getchar()[:1].lower()
         except EOFError:
             return "q"
 
