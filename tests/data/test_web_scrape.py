@@ -342,6 +342,12 @@ def test_a_robots_txt_that_cannot_be_read(site: Site, folder: TaskFolder, status
     assert set(site.paths) == {"/robots.txt"}
 
 
+def test_a_robots_txt_of_any_type_counts(site: Site, folder: TaskFolder) -> None:
+    site.put("/robots.txt", "User-agent: *\nDisallow: /", kind="application/octet-stream")
+    listing(site)
+    assert "line 2" in str(refused(folder, selectors=SELECTORS, row=".review").cause)
+
+
 def test_the_slower_of_our_rate_and_the_sites_is_kept(site: Site, folder: TaskFolder) -> None:
     for path, link in (("/", "/b"), ("/b", "/c"), ("/c", "/")):
         listing(site, path, 1, 0, f"<a href='{link}'>x</a>")
@@ -557,14 +563,8 @@ def test_what_to_wait_for_appears_or_is_missed(
     site: Site, folder: TaskFolder, chromium: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NLP_SKILLS_CHROMIUM", chromium)
-    written_by_script(site)
-    late = "<script>setTimeout(() => document.body.append('late'), 50)</script>"
-    site.put(
-        "/",
-        page(
-            "x", "<p>now</p>", late, "<script>setTimeout(() => { document.body.innerHTML += '<b>B</b>' }, 700)</script>"
-        ),
-    )
+    late = "<script>setTimeout(() => { document.body.innerHTML += '<b>B</b>' }, 700)</script>"
+    site.put("/", page("x", "<p>now</p>", late))
     found = Scraped(folder, selectors={"text": "b"}, render=True, wait_for="b")
     assert found.column("text") == ["B"]
     problem = refused(folder, selectors={"text": "b"}, render=True, wait_for="#never", timeout=1.0)

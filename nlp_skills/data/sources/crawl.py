@@ -261,7 +261,6 @@ class Crawl:
                 where=self._where,
                 note=self.fetching.note,
                 max_bytes=_MAX_BYTES,
-                wanted=_may_be_read,
             )
             self._clients[place] = self._open.enter_context(client)
         if place not in self._rules:
@@ -269,6 +268,7 @@ class Crawl:
             ask = partial(client.request, "GET", address, accept=_ANSWERS)
             self._rules[place] = robots.read(ask, self._agent, self.shown(address))
             client.interval = max(client.interval, self._rules[place].delay)
+            client.wanted = _may_be_read
         return self._clients[place]
 
     def _drawn(self, url: str, html: str, response: Response) -> Drawn:
@@ -360,7 +360,7 @@ class Crawl:
 
 
 def _may_be_read(media_type: str) -> bool:
-    """Pages, robots.txt, and what does not say what it is; films and archives are not even fetched."""
+    """Pages, errors in plain text, and what does not say what it is; films and archives are not even fetched."""
     return not media_type or media_type.startswith("text/") or media_type in _PAGES
 
 

@@ -83,7 +83,7 @@ class Client:
     `timeout` is in seconds for each wait on the network, `rate_limit` in requests a second. `where` tells the file
     and line of a setting (`auth`, `headers`, `endpoint`) for messages, `note` takes a word on every pause. Counted
     are `requests`, `retries` (among the requests) and `bytes` (of the answers, unpacked). `interval`, in seconds
-    between two requests, may be raised on the way. The body of an answer is read where its media type is `wanted`.
+    between two requests, may be raised on the way; so may what media types are `wanted`: of others no body is read.
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class Client:
         note: Callable[[str], None] = lambda text: None,
         patience: Patience | None = None,
         max_bytes: int = MAX_BYTES,
-        wanted: Callable[[str], bool] = lambda media_type: True,
     ) -> None:
         extras.need("web", "httpx2", "tenacity")
         import httpx2
 
         self.requests = self.retries = self.bytes = 0
         self.interval = 1 / rate_limit if rate_limit else 0.0
+        self.wanted: Callable[[str], bool] = lambda media_type: True
         self.patience = patience or PATIENCE
         self.refusals = Refusals(variables, where, signed=auth is not None)
         self._variables, self._note = variables, note
-        self._timeout, self._max_bytes, self._wanted = timeout, max_bytes, wanted
+        self._timeout, self._max_bytes = timeout, max_bytes
         self._query = {auth.name: auth.key} if isinstance(auth, ApiKeyAuth) and auth.place == "query" else {}
         own = {**self._sendable(headers or {}, "headers"), **self._sendable(self._signature(auth), "auth")}
         self._personal = bool(self._query) or any(name.lower() not in _PLAIN_HEADERS for name in own)
@@ -209,7 +209,7 @@ class Client:
         try:
             response = self._client.send(request, stream=True)
             with contextlib.closing(response):
-                return response, self._read(response) if self._wanted(_media_type(response.headers)) else b""
+                return response, self._read(response) if self.wanted(_media_type(response.headers)) else b""
         except httpx2.HTTPError as error:
             problem, passing = self.refusals.no_answer(error, str(request.url), self._timeout)
             raise (_Again(problem) if passing else problem) from error
