@@ -301,7 +301,7 @@ def test_a_column_that_is_gone_is_named_with_file_line_and_source(two: Path, cli
     assert {name: (two / "data" / f"{name}.jsonl").read_bytes() for name in SPLITS} == before
 
 
-def test_a_record_of_the_first_release_still_stands_for_rows_that_read_no_file(task: Path) -> None:
+def test_a_task_that_the_first_release_made_comes_to_the_same_and_gets_a_lock(task: Path) -> None:
     folder = TaskFolder.at(task)
     database(task / "reviews.db", reviews(120))
     query = "    connection: sqlite:///reviews.db\n    query: SELECT text, label FROM reviews ORDER BY id\n"

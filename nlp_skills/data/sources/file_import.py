@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from nlp_skills import files
+from nlp_skills.data import digests
 from nlp_skills.data.sources import Fetching, opened, table_files, text_files
 from nlp_skills.data.sources.formats import File
 from nlp_skills.data.sources.settings import filled, line_of
@@ -74,7 +74,9 @@ def inputs(source: FileImport, folder: TaskFolder) -> dict[str, str]:
         Invalid: a variable in the path is not set.
     """
     found, _secrets = filled(source, folder)
-    return {name: files.sha256_file(path) for name, path in _matches(found, folder) if path.is_file()}
+    paths = {name: path for name, path in _matches(found, folder) if path.is_file()}
+    hashes = digests.of(folder, paths.values())
+    return {name: hashes[path] for name, path in paths.items() if path in hashes}
 
 
 def _tell(file: File, fetching: Fetching) -> None:
