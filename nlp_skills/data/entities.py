@@ -84,7 +84,7 @@ def _fault(entity: Any, texts: list[str]) -> Fault | None:
     said = ", ".join(f"{key} {brief(value)}" for key, value in given.items())
     start = given.get("start")
     near = min(standing, key=lambda at: abs(at - start)) if isinstance(start, (int, float)) else standing[0]
-    return "entity_offset", f"{brief(text)}: {said} -> start {near}, end {near + len(text)}"
+    return "entity_offset", f"{brief(text)}: {said} → start {near}, end {near + len(text)}"
 
 
 def _fits(given: dict[str, Any], text: str, texts: list[str]) -> bool:

@@ -14,7 +14,9 @@ TYPE_CHECKING = False  # importing typing costs a tenth of the start
 if TYPE_CHECKING:
     from typing import Any
 
+# Up to the limit a file is checked whole; of a larger one, so much of it, from all over.
 LIMIT_MB = 50
+GLANCE_MB = 16
 _SPLITS = ("data/train.jsonl", "data/valid.jsonl", "data/test.jsonl")
 _DOCUMENTS = ("task.yaml", "data_source.yaml")
 _FAULTS = 4
@@ -71,6 +73,7 @@ class Check:
         self.state = ground.state(task)
         self.digest = ground.digest(task)
         self.lang = words.language(self.digest.get("lang"))
+        self._checked: dict[str, Any] | None = None
         self._verdict: tuple[int, dict[str, Any]] | None = None
         self._seen_path = os.path.join(self.state, "noticed.json")
 
@@ -81,13 +84,33 @@ class Check:
         return words.clean(f"{os.path.basename(self.task)}/{key}")
 
     def moved(self, key: str) -> bool:
-        """Whether a split differs from when it was last checked, or last found too large to check."""
-        from nlp_skills.data import rows  # here, not above: most events end before it is needed
+        """Whether a split, or what is expected of it, differs from when it was last checked, or last found too
+        large to check.
+        """
+        now = ground.fingerprint(os.path.join(self.task, key))
+        return bool(now) and not self._known(key, now) and now != self._seen(key)
 
-        path = os.path.join(self.task, key)
-        before = rows.recall(self.state, key)
-        known = [before.get("size"), before.get("mtime_ns")] if before else []
-        return os.path.isfile(path) and ground.fingerprint(path) not in (known, self._seen(key))
+    def _known(self, key: str, now: list[int]) -> dict[str, Any]:
+        """What is noted of this very state of a file; costs one stat and no import."""
+        if self._checked is None:
+            self._checked = ground.read_json(os.path.join(self.state, "checked.json"))
+        before = ground.mapping(self._checked.get(key))
+        if not now or [before.get("size"), before.get("mtime_ns")] != now:
+            return {}
+        same = key not in _SPLITS or not self.digest or before.get("expected") == self._expectation()
+        return before if same else {}
+
+    def _asked(self) -> tuple[list[str], dict[str, Any], int, int | None]:
+        """What the digest expects of a row: fields, answer, fewest and most characters."""
+        fields = [name for name in _list(self.digest.get("fields")) if isinstance(name, str)]
+        checks = ground.mapping(self.digest.get("checks"))
+        least, most = (
+            value if isinstance(value, int) else None for value in map(checks.get, ("min_chars", "max_chars"))
+        )
+        return fields, ground.mapping(self.digest.get("output")), least or 0, most
+
+    def _expectation(self) -> int:
+        return ground.expectation(*self._asked())
 
     def document_moved(self, key: str) -> bool:
         now = ground.fingerprint(os.path.join(self.task, key))
@@ -137,20 +160,27 @@ class Check:
         named it, so that it is passed over where what was said cannot be noted and would be said at every stop.
         """
         path = os.path.join(self.task, key)
-        size = sum(ground.fingerprint(path)[:1])
-        if size > LIMIT_MB << 20:
-            return self._too_large(key, size) if self._remember(key) or not swept else []
-        from nlp_skills.data import rows
+        now = ground.fingerprint(path)
+        known = self._known(key, now)
+        if known and not known.get("bad"):
+            return []
+        if sum(now[:1]) > LIMIT_MB << 20 and not self._remember(key) and swept:
+            return []
+        from nlp_skills.data import rows  # here, not above: most events end before it is needed
 
         before = rows.recall(self.state, key)
-        structure_only, fields, output = self._expected(key)
+        structure_only, asked = self._expected(key)
         try:
-            report = rows.check(path, fields, output)
+            if sum(now[:1]) > LIMIT_MB << 20:
+                lines = self._large(key, rows.glance(path, budget=GLANCE_MB << 20, **asked))
+                return [*lines, self.say("structure_only")] if structure_only else lines
+            report = rows.check(path, **asked)
         except OSError as error:
             return [self.say("unreadable", file=self.shown(key), cause=error.strerror)]
         if (not self._noted(key, report) and swept) or not (report["bad"] or _is_news(before, report, new)):
             return []
         lines = self._summary(key, report, before)
+        lines += [self.say("nested")] if _is_nested(asked["output"]) else []
         return [*lines, self.say("structure_only")] if structure_only else lines
 
     def _noted(self, key: str, report: dict[str, Any]) -> bool:
@@ -162,40 +192,60 @@ class Check:
             return False
         return True
 
-    def _too_large(self, key: str, size: int) -> list[str]:
-        command = ground.command("validate", self.task)
-        return [self.say("too_large", file=self.shown(key), size=size >> 20, limit=LIMIT_MB, command=command)]
+    def _large(self, key: str, report: dict[str, Any]) -> list[str]:
+        """A file too large for a hook: what was seen of it, and that the rest was not."""
+        file, size, command = self.shown(key), report["size"] >> 20, ground.command("validate", self.task)
+        if not report["rows"]:
+            return [self.say("too_large", file=file, size=size, limit=LIMIT_MB, command=command)]
+        seen = {"seen": report["seen"] >> 20, "rows": report["rows"], "bad": report["bad"]}
+        lines = [self.say("glanced", file=file, size=size, limit=LIMIT_MB, **seen)]
+        lines += self._faults(report)
+        return [*lines, self.say("full", command=command)]
 
-    def _expected(self, key: str) -> tuple[bool, list[str], dict[str, Any]]:
-        """What each row of a split must hold; raw and converted rows have a shape of their own."""
+    def _expected(self, key: str) -> tuple[bool, dict[str, Any]]:
+        """What each row of a split must hold, as rows.check takes it; raw, converted and reviewed rows have a shape
+        of their own. True where it is not known although it should be.
+        """
+        nothing: dict[str, Any] = {"fields": [], "output": {}}
         if key not in _SPLITS:
-            return False, [], {}
+            return False, nothing
         if not ground.is_current(self.task, self.digest):
             self._judged()
             if not ground.is_current(self.task, self.digest):
-                return True, [], {}
-        fields = [name for name in _list(self.digest.get("fields")) if isinstance(name, str)]
-        return False, fields, ground.mapping(self.digest.get("output"))
+                return True, nothing
+        fields, output, least, most = self._asked()
+        return False, {
+            "fields": fields,
+            "output": output,
+            "min_chars": least,
+            "max_chars": most,
+            "also": _entity_check(fields, output),
+        }
 
     def _summary(self, key: str, report: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
         head = [self.say("rows", file=self.shown(key), rows=report["rows"], bad=report["bad"])]
         head += [self.say(name, count=report[name]) for name in ("blank", "duplicates") if report.get(name)]
         head += [] if before else [self.say("first")]
-        lines = [", ".join(head)]
-        faults = [fault for fault in report["faults"] if fault["code"] != "duplicate"]
-        lines += [self.say("fault", line=fault["line"], what=self._fault(fault)) for fault in faults[:_FAULTS]]
-        more = sum(count for code, count in report["codes"].items() if code != "duplicate") - _FAULTS
-        if more > 0:
-            lines.append(self.say("more_faults", count=more))
+        lines = [self.say("comma").join(head)]
+        lines += self._faults(report)
         lines += self._shares(report["distribution"]) + self._changes(report, before)
         if report["bad"]:
             lines.append(self.say("full", command=ground.command("validate", self.task)))
         return lines
 
+    def _faults(self, report: dict[str, Any]) -> list[str]:
+        faults = [fault for fault in report["faults"] if fault["code"] != "duplicate"]
+        lines = [
+            self.say("fault" if fault["line"] else "fault_at", what=self._fault(fault), **fault)
+            for fault in faults[:_FAULTS]
+        ]
+        more = sum(count for code, count in report["codes"].items() if code != "duplicate") - len(lines)
+        return [*lines, self.say("more_faults", count=more)] if more > 0 else lines
+
     def _fault(self, fault: dict[str, Any]) -> str:
         detail = words.clean(fault.get("detail") or "")
         what = words.fault(self.lang, fault.get("code"))
-        return f"{what}: {detail}" if detail else what
+        return self.say("detailed", what=what, detail=detail) if detail else what
 
     def _shares(self, distribution: dict[str, int]) -> list[str]:
         total = sum(distribution.values())
@@ -209,7 +259,7 @@ class Check:
         if len(largest) > _LABELS:
             shares.append(self.say("more_labels", count=len(largest) - _LABELS))
         field = words.clean(self.digest.get("label_field") or "label", 30)
-        return [self.say("shares", field=field, shares=", ".join(shares))]
+        return [self.say("shares", field=field, shares=self.say("comma").join(shares))]
 
     def _changes(self, report: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
         if not before:
@@ -223,10 +273,29 @@ class Check:
         moves = {label: new.get(label, 0) - old.get(label, 0) for label in {*old, *new}}
         largest = sorted((item for item in moves.items() if item[1]), key=lambda item: (-abs(item[1]), item[0]))
         changes += [f"{words.clean(label, 30)} {move:+d}" for label, move in largest[:_LABELS]]
-        return [self.say("change", changes=", ".join(changes))] if changes else []
+        return [self.say("change", changes=self.say("comma").join(changes))] if changes else []
 
 
 _PARTS = ("cause", "mend")
+
+
+def _entity_check(fields: list[str], output: dict[str, Any]) -> Any:
+    """What to ask of a row's entities; None for answers without any."""
+    if not _is_nested(output):
+        return None
+    from nlp_skills.data import entities
+
+    return entities.checker(fields, output)
+
+
+def _is_nested(output: dict[str, Any]) -> bool:
+    """Whether an answer has parts that rows.check does not look into."""
+    parts = [ground.mapping(part) for part in output.values()]
+    return any(
+        part.get("type") == "object"
+        or (part.get("type") == "array" and not ground.mapping(part.get("items")).get("enum"))
+        for part in parts
+    )
 
 
 def _is_news(before: dict[str, Any] | None, report: dict[str, Any], new: bool) -> bool:

@@ -10,12 +10,15 @@ import os
 _TABLE = {
     # data-validation
     "rows": ("{file}: rows {rows}, bad {bad}", "{file}：{rows} 筆，{bad} 筆有問題"),
+    "comma": (", ", "，"),
+    "detailed": ("{what}: {detail}", "{what}：{detail}"),
     "blank": ("blank lines: {count}", "空行：{count}"),
     "duplicates": ("duplicates: {count}", "重複：{count}"),
     "fault": ("line {line}: {what}", "第 {line} 行：{what}"),
+    "fault_at": ("at byte {byte}: {what}", "位元組 {byte} 處：{what}"),
     "more_faults": ("… further findings: {count}", "……另有 {count} 項"),
-    "share": ("{label} {count} ({percent})", "{label} {count}({percent})"),
-    "shares": ("{field}: {shares}", "{field}:{shares}"),
+    "share": ("{label} {count} ({percent})", "{label} {count}（{percent}）"),
+    "shares": ("{field}: {shares}", "{field}：{shares}"),
     "more_labels": ("further labels: {count}", "另有 {count} 個標籤"),
     "change": ("change since the last check: {changes}", "與上次檢查相比：{changes}"),
     "row_change": ("rows {before} → {after}", "筆數 {before} → {after}"),
@@ -26,17 +29,26 @@ _TABLE = {
         "{file}: changed and unchecked, {size} MB is over the hook's {limit} MB; full check: {command}",
         "{file}：已變更但未檢查（{size} MB 超過 hook 的上限 {limit} MB）；完整檢查：{command}",
     ),
+    "glanced": (
+        "{file}: {size} MB is over the hook's {limit} MB; only {seen} MB from all over it were checked, "
+        "the rest was not: rows {rows}, bad {bad}",
+        "{file}：{size} MB 超過 hook 的上限 {limit} MB；只抽查各處共 {seen} MB，其餘未檢查：{rows} 筆，{bad} 筆有問題",
+    ),
+    "nested": (
+        "of the answers, only entities and outer types were checked here; nlp-skills validate checks the schema",
+        "此處只檢查答案的實體與外層型別；完整的 schema 由 nlp-skills validate 檢查",
+    ),
     "unreadable": ("{file}: cannot be read ({cause})", "{file}：無法讀取（{cause}）"),
     "structure_only": (
         "fields and labels were not checked: task.yaml is newer than what the hook knows of it",
-        "未檢查欄位與標籤:task.yaml 比 hook 所知的內容新",
+        "未檢查欄位與標籤：task.yaml 比 hook 所知的內容新",
     ),
     "document_unchecked": (
         "{file}: changed and unchecked; nlp-skills doctor tells whether the environment is ready",
         "{file}：已變更但未檢查；nlp-skills doctor 會說明環境是否就緒",
     ),
     "document_errors": ("{file}: errors {count}", "{file}：{count} 項錯誤"),
-    "finding": ("{where}: {message}", "{where}:{message}"),
+    "finding": ("{where}: {message}", "{where}：{message}"),
     "mend": ("mend: {mend}", "處理方式：{mend}"),
     "cause": ("cause: {cause}", "原因：{cause}"),
     "cut": ("… {count} more lines left out", "……略去 {count} 行"),

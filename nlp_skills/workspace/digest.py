@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from nlp_skills import files, i18n
+from nlp_skills.errors import Problem
 from nlp_skills.workspace.folder import TaskFolder
 
 SCHEMA_VERSION = 1
 
 
 def write(folder: TaskFolder) -> None:
-    """Refresh `.nlp-skills/digest.json`; it holds nothing that task.yaml does not."""
+    """Refresh `.nlp-skills/digest.json`; it holds nothing that task.yaml and data_source.yaml do not."""
     task = folder.task()
     stats = {path.name: path.stat() for path in (folder.task_path, folder.sources_path) if path.exists()}
     fields = task.output_format.schema_
+    try:
+        checks = folder.sources().checks.model_dump(include={"min_chars", "max_chars"})
+    except Problem:
+        checks = {}  # said where the document is checked
     files.write_json(
         folder.state / "digest.json",
         {
@@ -25,6 +30,7 @@ def write(folder: TaskFolder) -> None:
             "fields": task.input_fields,
             "output": {name: field.model_dump(exclude_none=True) for name, field in fields.items()},
             "label_field": task.label_field,
+            "checks": checks,
             "primary_metric": task.success_criteria.primary_metric,
             "threshold": task.success_criteria.threshold,
         },
