@@ -64,6 +64,7 @@ def pipeline_settings(task: Task, config: DataSource) -> dict[str, Any]:
     prompt = {"fields": task.input_fields, "output": task.output_format.json_schema()["properties"]}
     settings = {
         "sources": {str(source.name): source.mapping or "-" for source in config.sources},
+        "order": [str(source.name) for source in config.sources],
         "dedup": {**config.dedup.model_dump(mode="json"), "searched": config.dedup.near < 1 and near.available()},
         "split": config.split.model_dump(mode="json", exclude_none=True),
         "augmentation": {str(at): unexpanded(step) for at, step in enumerate(config.augmentation)},  # type: ignore[arg-type]
