@@ -6,31 +6,28 @@ Passwords come from the environment (`${VAR}`) and never reach a message, a reco
 from __future__ import annotations
 
 import contextlib
-import re
-import sqlite3
-import sys
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from nlp_skills import extras
+from nlp_skills import extras, files
 from nlp_skills.data.sources import Fetching, cells
+from nlp_skills.data.sources import connecting as to
 from nlp_skills.data.sources.settings import filled, line_of
-from nlp_skills.errors import Invalid, Problem, Unavailable
+from nlp_skills.data.sources.sql import Sql
+from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import Database
-from nlp_skills.variables import Variables, is_confidential
+from nlp_skills.variables import Variables
 from nlp_skills.workspace.folder import TaskFolder
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import Connection, CursorResult
+    from sqlalchemy.exc import DBAPIError
 
-_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-_PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-_QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+VERSION = 2
 
-
-VERSION = 1
+_BUFFER = 1000
 
 
 def fetch(source: Database, fetching: Fetching) -> Generator[dict[str, Any], None, None]:
@@ -38,148 +35,149 @@ def fetch(source: Database, fetching: Fetching) -> Generator[dict[str, Any], Non
 
     Raises:
         Invalid: the query fails or gives no rows, or a variable of the connection is not set.
-        Unavailable: no driver, no database, or it refuses us.
+        Unavailable: no driver, no database, it refuses us, or the connection was lost.
     """
     extras.need("data", "sqlalchemy")
     from sqlalchemy.exc import DBAPIError
 
-    folder = fetching.folder
-    url, secrets = _url(source, folder)
-    engine = _engine(url, folder)
-    try:
-        connection = engine.connect()
-    except (DBAPIError, OSError) as error:
-        raise _no_connection(url, _words(error, secrets)) from error
-    with contextlib.closing(connection):
+    found, secrets = filled(source, fetching.folder)
+    query = _Query(found, fetching.folder, secrets)
+    query.check()
+    with contextlib.closing(to.connect(found, fetching.folder, secrets)) as connection:
+        fetching.record["database"] = connection.dialect.name
+        if found.snapshot_date:
+            fetching.record["snapshot_date"] = found.snapshot_date.isoformat()
         try:
-            yield from _rows(connection, source, folder)
+            yield from query.rows(connection)
         except DBAPIError as error:
-            raise _query_problem(source, folder, _words(error, secrets)) from error
+            raise query.refused(error) from error
 
 
 def warnings(source: Database) -> list[str]:
-    """A LIMIT without ORDER BY (the database may choose other rows every time); a password in the file."""
+    """An order that is not fixed, and a snapshot date that the query does not use."""
     found = []
     name = str(source.name)
-    query = _QUOTED.sub(" ", source.query).upper()
-    limited = re.search(r"\bLIMIT\b|\bFETCH\s+(FIRST|NEXT)\b|\bTOP\s*\(?\s*\d", query)
-    if limited and not re.search(r"\bORDER\s+BY\b", query):
-        found.append(_("source {name}: LIMIT without ORDER BY may fetch other rows next time", name=name))
+    query = _sql(source)
+    if query.limits_unordered:
+        found.append(
+            _("source {name}: LIMIT or TOP without ORDER BY takes other rows next time; add ORDER BY", name=name)
+        )
+    elif query.unordered:
+        found.append(
+            _("source {name}: without ORDER BY its rows come in any order, so that its raw file differs", name=name)
+        )
+    if source.snapshot_date is not None and not query.takes_snapshot_date:
+        found.append(_("source {name}: the query does not use :snapshot_date", name=name))
     return found
 
 
-def _rows(connection: Connection, source: Database, folder: TaskFolder) -> Iterator[dict[str, Any]]:
-    _read_only(connection)
-    # The driver gets the query as it is: ':' and '%' in it are not parameters.
-    options = connection.execution_options(stream_results=True, max_row_buffer=1000, no_parameters=True)
-    result = options.exec_driver_sql(source.query)
-    if not result.returns_rows:
-        raise _query_problem(source, folder, _("it returns no rows; write a SELECT"))
-    columns = list(result.keys())
-    repeated = next((name for name in columns if columns.count(name) > 1), None)
-    if repeated is not None:
-        raise _query_problem(source, folder, _("it names the column {name} twice", name=repeated))
-    count = 0
-    for count, values in enumerate(result, 1):
-        try:
-            yield {name: cells.plain(value) for name, value in zip(columns, values, strict=True)}
-        except ValueError as error:
-            cause = _("row {number}: {reason}", number=count, reason=str(error))
-            raise _query_problem(source, folder, cause) from error
-    if not count:
-        raise _query_problem(source, folder, _("it found no rows"))
+def inputs(source: Database, folder: TaskFolder) -> dict[str, str]:
+    """The file of a SQLite database, and what is written but not yet in it; nothing for a server.
 
-
-def _read_only(connection: Connection) -> None:
-    """SQLite is opened read-only; the servers are asked to refuse writing. We never commit either way."""
-    dialect = connection.dialect.name
-    if dialect == "postgresql":
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-    elif dialect in ("mysql", "mariadb"):
-        connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
-        connection.rollback()
-
-
-def _url(source: Database, folder: TaskFolder) -> tuple[URL, Variables]:
-    """The connection with its variables filled in, and what hides them again."""
-    from sqlalchemy import URL, make_url
-    from sqlalchemy.exc import ArgumentError
-
+    Raises:
+        Invalid: a variable of the connection is not set, or it is no URL.
+        Unavailable: SQLAlchemy is not installed.
+    """
+    extras.need("data", "sqlalchemy")
     found, secrets = filled(source, folder)
-    if found.connection is None:
-        port = None if found.port is None else int(found.port)
-        url = URL.create(found.driver or "", found.user, found.password, found.host, port, found.database)
-    else:
-        try:
-            url = make_url(found.connection)
-        except ArgumentError as error:
+    url = to.url_of(found, folder, secrets)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return {}
+    names = (url.database, f"{url.database}-wal")
+    present = [name for name in names if (folder.root / name).is_file() and (folder.root / name).stat().st_size]
+    return {name: files.sha256_file(folder.root / name) for name in present}
+
+
+@dataclass
+class _Query:
+    """A source's query, and what is said when it fails."""
+
+    source: Database
+    folder: TaskFolder
+    secrets: Variables
+    count: int = 0
+
+    def check(self) -> None:
+        """Refuse what is no query before anything is asked."""
+        query = _sql(self.source)
+        if word := query.changing_word:
+            raise self.problem(_("it begins with {word}; write a SELECT", word=word))
+        if query.several_statements:
+            raise self.problem(_("it is several statements; write one SELECT"))
+        if self.source.snapshot_date is None and query.takes_snapshot_date:
             raise Invalid(
-                _("connection is not a database URL"),
-                file=folder.sources_path,
-                line=line_of(source, folder, "connection"),
-                mend=_("write it like sqlite:///data/raw/reviews.db or postgresql://user:${DB_PASSWORD}@host/name"),
-            ) from error
-        secrets.conceal(str(url.password or ""), name="password")
-        for name, value in url.query.items():
-            if is_confidential(name):
-                secrets.conceal(str(value), name=name)
-    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername)), secrets
+                _("the query of source {name} uses :snapshot_date, which is not set", name=str(self.source.name)),
+                file=self.folder.sources_path,
+                line=line_of(self.source, self.folder, "query"),
+                mend=_("add snapshot_date: YYYY-MM-DD to the source"),
+            )
 
+    def rows(self, connection: Connection) -> Iterator[dict[str, Any]]:
+        """Streamed; a reader that stops early leaves the rest on the server."""
+        result = self._run(connection)
+        ended = False
+        try:
+            columns = self._columns(result)
+            for self.count, values in enumerate(result, 1):
+                try:
+                    yield {name: cells.plain(value) for name, value in zip(columns, values, strict=True)}
+                except ValueError as error:
+                    cause = _("row {number}: {reason}", number=self.count, reason=str(error))
+                    raise self.problem(cause) from error
+            ended = True
+        finally:
+            if not ended:
+                to.abandon(connection, result)
+        if not self.count:
+            raise self.problem(_("it found no rows"))
 
-def _engine(url: URL, folder: TaskFolder) -> Engine:
-    from sqlalchemy import NullPool, create_engine
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    def _run(self, connection: Connection) -> CursorResult[Any]:
+        options = connection.execution_options(stream_results=True, max_row_buffer=_BUFFER)
+        query = _sql(self.source)
+        if self.source.snapshot_date is None or not query.takes_snapshot_date:
+            # The driver gets the query as it is: ':' and '%' in it are not parameters.
+            return options.execution_options(no_parameters=True).exec_driver_sql(query.text)
+        return options.exec_driver_sql(*to.bound(query, self.source.snapshot_date, connection.dialect))
 
-    try:
-        if url.get_backend_name() == "sqlite":
-            opener = _sqlite_opener(url, folder)
-            return create_engine("sqlite://", creator=opener, poolclass=NullPool)
-        return create_engine(url, poolclass=NullPool)
-    except ModuleNotFoundError as error:
-        package = _PACKAGES.get(error.name or "", error.name or "")
-        raise Unavailable(
-            _("no driver for {name} is installed", name=url.drivername),
-            cause=_("not installed: {modules}", modules=str(error.name)),
-            mend=f"{sys.executable} -m pip install '{package}'",
-        ) from error
-    except (NoSuchModuleError, ArgumentError) as error:
-        raise Unavailable(
-            _("databases of kind {name} are not known", name=url.drivername),
-            mend=_("use sqlite, postgresql, mysql or another SQLAlchemy dialect that is installed"),
-        ) from error
+    def _columns(self, result: CursorResult[Any]) -> list[str]:
+        if not result.returns_rows:
+            raise self.problem(_("it returns no rows; write a SELECT"))
+        columns = list(result.keys())
+        repeated = next((name for name in columns if columns.count(name) > 1), None)
+        if repeated is not None:
+            raise self.problem(_("it names the column {name} twice", name=repeated))
+        return columns
 
+    def refused(self, error: DBAPIError) -> Invalid | Unavailable:
+        """What the database said to the query, or that it is gone."""
+        words = to.words(error, self.secrets)
+        if to.lost(error):
+            return Unavailable(
+                _("the connection to the database was lost"),
+                cause=_("after {count} rows: {reason}", count=self.count, reason=words),
+                mend=_("run this again; what was there before is as it was"),
+            )
+        return self.problem(words, line=self._line(to.error_line(error)))
 
-def _sqlite_opener(url: URL, folder: TaskFolder) -> Any:
-    """Opens the file read-only; a file that is not there is an error and is not made."""
-    path = (folder.root / (url.database or "")).resolve()
-    if not path.is_file():
-        raise Unavailable(
-            _("the database is not there"),
-            file=path,
-            cause=_("a relative SQLite path starts at the task folder"),
-            mend=_("put the file there, or correct connection: in data_source.yaml"),
+    def problem(self, cause: str, line: int | None = None) -> Invalid:
+        """The query is to blame."""
+        return Invalid(
+            _("the query of source {name} failed", name=str(self.source.name)),
+            file=self.folder.sources_path,
+            line=line or line_of(self.source, self.folder, "query"),
+            cause=cause,
+            mend=_("correct query: and try it with: nlp-skills data-source show"),
         )
-    return lambda: sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
+
+    def _line(self, number: int | None) -> int | None:
+        """A line of the query as one of data_source.yaml, where `query: |` keeps them apart."""
+        at = line_of(self.source, self.folder, "query")
+        if number is None or at is None:
+            return None
+        written = self.folder.sources_path.read_text(encoding="utf-8").split("\n")
+        block = written[at - 1].partition("query:")[2].strip().startswith("|")
+        return at + number if block else None
 
 
-def _no_connection(url: URL, cause: str) -> Unavailable:
-    return Unavailable(
-        _("the database {name} cannot be reached", name=url.render_as_string(hide_password=True)),
-        cause=cause,
-        mend=_("check host, port, name and password, and that the server runs"),
-    )
-
-
-def _query_problem(source: Database, folder: TaskFolder, cause: str) -> Problem:
-    return Invalid(
-        _("the query of source {name} failed", name=str(source.name)),
-        file=folder.sources_path,
-        line=line_of(source, folder, "query"),
-        cause=cause,
-        mend=_("correct query: and try it with: nlp-skills data-source show"),
-    )
-
-
-def _words(error: Exception, secrets: Variables) -> str:
-    """The driver's own words, first line, without anything secret."""
-    return secrets.hide(str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0])
+def _sql(source: Database) -> Sql:
+    return Sql(source.query, mysql=(source.connection or source.driver or "").startswith(("mysql", "mariadb")))
