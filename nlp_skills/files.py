@@ -43,13 +43,13 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
     except OSError as error:
         # An OSError of the caller's own (a source that cannot be read) must keep its name.
-        raise storage_problem(error, path) if error.errno in _DISK_FULL else error from error
+        raise storage_problem(error, path) if error.errno in DISK_FULL else error from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
 
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _mode(path: Path) -> int:
@@ -64,7 +64,7 @@ def _mode(path: Path) -> int:
 
 def storage_problem(error: OSError, path: Path) -> Unavailable:
     """An OSError on writing `path`, in words, with the mend."""
-    if error.errno in _DISK_FULL:
+    if error.errno in DISK_FULL:
         cause, mend = _("no space left on the device"), _("free some space and run the command again; nothing was lost")
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         cause, mend = _("no permission to write here"), _("make the folder writable, or work in another one")
