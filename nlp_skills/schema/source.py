@@ -123,7 +123,10 @@ Auth = Annotated[BearerAuth | BasicAuth | ApiKeyAuth, Field(discriminator="type"
 
 
 class OffsetPages(Model):
-    """`?offset=0&limit=100`, `?offset=100&…` until a page is short or empty, or `total` (a JMESPath) is reached."""
+    """`?offset=0&limit=100`, `?offset=100&…` until a page is empty or shorter than another, or `total` is reached.
+
+    `total` is the JMESPath of the number of all rows. With `in: body` a name may be a path such as `variables.offset`.
+    """
 
     type: Literal["offset"]
     offset_param: str = "offset"
@@ -134,7 +137,7 @@ class OffsetPages(Model):
 
 
 class NumberedPages(Model):
-    """`?page=1`, `?page=2` until a page is empty, or shorter than `size` where that is known."""
+    """`?page=1`, `?page=2` until a page is empty or 404; with `size`, also until one is shorter than another."""
 
     type: Literal["page"]
     page_param: str = "page"
@@ -147,7 +150,7 @@ class NumberedPages(Model):
 class CursorPages(Model):
     """Each answer holds, at the JMESPath `cursor`, what the next request says in `param`; none ends it.
 
-    With `place: body` `param` may be a path such as `variables.after`.
+    With `in: body` `param` may be a path such as `variables.after`.
     """
 
     type: Literal["cursor"]

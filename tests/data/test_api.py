@@ -607,6 +607,40 @@ def test_what_was_kept_is_only_taken_while_it_stands_for_the_same(
     assert kept.exists() == bool(change.get("preview"))
 
 
+def test_wrong_answers_are_not_kept(folder: TaskFolder, fake_api: FakeApi) -> None:
+    for wrong in ([], [1]):
+        fake_api.replies(Reply(wrong))
+        refusal(folder, fake_api.url)
+    fake_api.replies(Reply([{"text": "好"}]))
+    assert fetched(folder, fake_api.url)[0] == [{"text": "好"}]
+
+
+def test_a_server_that_fails_later_is_gone_on_with(folder: TaskFolder, fake_api: FakeApi) -> None:
+    down = True
+
+    def answer(seen: Seen) -> Reply:
+        page = int(seen.query["page"])
+        return Reply(status=503) if down and page == 3 else Reply([{"number": page}] if page < 5 else [])
+
+    fake_api.answer = answer
+    settings: dict[str, Any] = {"pagination": {"type": "page"}}
+    assert isinstance(refusal(folder, fake_api.url, **settings), Unavailable)
+    down = False
+    rows, fetching = fetched(folder, fake_api.url, **settings)
+    assert numbers(rows) == [1, 2, 3, 4]
+    assert (fetching.record["requests"], fetching.record["pages"], fetching.record["pages_kept"]) == (3, 5, 2)
+
+
+def test_a_token_in_a_header_of_ones_own(folder: TaskFolder, httpbin: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "s3cr3t-token-2")
+    headers = {"Authorization": "Bearer ${SHOP_TOKEN}"}
+    rows, fetching = fetched(folder, f"{httpbin.url}/bearer", headers=headers, records="[@]")
+    assert rows == [{"authenticated": True, "token": "***"}]
+    assert "repeats the credentials" in fetching.warnings[0]
+    problem = refusal(folder, f"{httpbin.url}/status/401", headers=headers)
+    assert "headers:" in str(problem.mend)
+
+
 def test_credentials_without_encryption_are_warned_of() -> None:
     auth = {"type": "bearer", "token": "${TOKEN}"}
     assert any("without encryption" in words for words in sources.warnings(source_of("http://shop.tw/rows", auth=auth)))

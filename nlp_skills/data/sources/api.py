@@ -26,7 +26,7 @@ from nlp_skills.data.sources.settings import filled, line_of
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import Api, ApiKeyAuth, ApiRequest
-from nlp_skills.variables import HIDDEN, Variables
+from nlp_skills.variables import HIDDEN, Variables, is_confidential
 
 VERSION = 1
 
@@ -64,14 +64,18 @@ def fetch(source: Api, fetching: Fetching) -> Generator[dict[str, Any], None, No
             for row in islice(talk.rows(), found.max_rows):
                 count += 1
                 yield row
+        if not count:
+            raise where.wrong("records" if found.records else "endpoint")(
+                _("source {name} has no rows", name=str(source.name)),
+                cause=_("the server answered, with an empty list"),
+                mend=_("check the parameters and records:"),
+            )
+    except Invalid:
+        # Answers that are wrong are asked for again; to keep them would be to stay wrong.
+        kept.clear()
+        raise
     finally:
         fetching.record.update(talk.record(), seconds=round(time.monotonic() - started, 3))
-    if not count:
-        raise where.wrong("records" if found.records else "endpoint")(
-            _("source {name} has no rows", name=str(source.name)),
-            cause=_("the server answered, with an empty list"),
-            mend=_("check the parameters and records:"),
-        )
     kept.clear()
 
 
@@ -271,7 +275,10 @@ class _Talk:
     def _without_credentials(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The rows; where a server repeats the secret it was shown, that does not become data."""
         auth = self.source.auth.model_dump() if self.source.auth else {}
-        secrets = [auth[name] for name in ("token", "password", "key") if len(auth.get(name, "")) >= _LONG]
+        given = [auth[name] for name in ("token", "password", "key") if name in auth]
+        # `Authorization: Bearer TOKEN` is also a way to write it.
+        given += [value.split()[-1] for name, value in self.source.headers.items() if is_confidential(name) and value]
+        secrets = [secret for secret in given if len(secret) >= _LONG]
         text = lines.canonical(rows).decode("utf-8") if secrets else ""
         if not any(json.dumps(secret, ensure_ascii=False)[1:-1] in text for secret in secrets):
             return rows

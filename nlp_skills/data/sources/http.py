@@ -21,7 +21,7 @@ from nlp_skills.data import rows as lines
 from nlp_skills.data.sources.refusals import Refusals, Where, nowhere
 from nlp_skills.errors import Problem
 from nlp_skills.schema.source import ApiKeyAuth, Auth, BasicAuth
-from nlp_skills.variables import Variables
+from nlp_skills.variables import Variables, is_confidential
 
 if TYPE_CHECKING:
     import httpx2
@@ -106,7 +106,8 @@ class Client:
         self.interval = 1 / rate_limit if rate_limit else 0.0
         self.wanted: Callable[[str], bool] = lambda media_type: True
         self.patience = patience or PATIENCE
-        self.refusals = Refusals(variables, where, signed=auth is not None)
+        by_header = any(map(is_confidential, headers or {}))
+        self.refusals = Refusals(variables, where, "auth" if auth else "headers" if by_header else None)
         self._variables, self._note = variables, note
         self._timeout, self._max_bytes = timeout, max_bytes
         self._query = {auth.name: auth.key} if isinstance(auth, ApiKeyAuth) and auth.place == "query" else {}

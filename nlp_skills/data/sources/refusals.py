@@ -40,11 +40,11 @@ def nowhere(setting: str) -> Place:
 
 @dataclass(frozen=True)
 class Refusals:
-    """Problems of one client. `where` tells file and line of a setting; `signed`: there is an `auth` setting."""
+    """Problems of one client. `where` tells file and line of a setting; `signed` is the one with credentials."""
 
     variables: Variables
     where: Where
-    signed: bool
+    signed: str | None
 
     def _at(self, setting: str) -> dict[str, Any]:
         file, line = self.where(setting)
@@ -173,12 +173,17 @@ class Refusals:
 
     def _denied(self, status: int, address: str, cause: str | None) -> Problem:
         if self.signed:
-            mend = _("check the variable that auth: takes its secret from; a token may have expired")
+            mend = _(
+                "check the variable that {setting}: takes its secret from; a token may have expired",
+                setting=self.signed,
+            )
         else:
             mend = _("add auth: (bearer, basic or api_key) with the secret as ${VAR}")
         refused = _("{address} does not accept the credentials (401)", address=address)
         denied = _("{address} does not allow this with these credentials (403)", address=address)
-        return Unavailable(refused if status == 401 else denied, **self._at("auth"), cause=cause, mend=mend)
+        return Unavailable(
+            refused if status == 401 else denied, **self._at(self.signed or "auth"), cause=cause, mend=mend
+        )
 
     def no_answer(self, error: httpx2.HTTPError, url: str, timeout: float) -> tuple[Problem, bool]:
         """Why there is no answer, and whether that may pass."""
