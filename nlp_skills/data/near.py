@@ -1,18 +1,41 @@
-"""Texts that are the same, or nearly: keys of rows, and clusters of near-identical texts."""
+"""Texts that are the same, or nearly: keys of rows, and clusters of near-identical texts.
+
+MinHash proposes pairs, the exact similarity decides. Of each text only a few hashes are held, so that a million
+texts may stay where they are, on the disk.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import math
+import re
+import struct
+import tempfile
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Any
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import IO, Any
 
 from nlp_skills import extras
 from nlp_skills.i18n import _
 
-_PERMUTATIONS = 128
+_PERMUTATIONS = 64
 _RECALL = 0.999
+_SEED = 42
 _CLUSTER_PROBES = 32
+_PATIENCE = 16
+_RARE_WIDTH = 3
+_LONG = 8
+_SAMPLE = 2000
+_BATCH_CHARACTERS = 200_000
+_BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
+
+Tick = Callable[[int], None]
 
 
 def normalised(row: Mapping[str, Any], fields: Sequence[str]) -> str:
@@ -23,7 +46,12 @@ def normalised(row: Mapping[str, Any], fields: Sequence[str]) -> str:
 
 def row_key(row: Mapping[str, Any], fields: Sequence[str]) -> str:
     """32 hex digits that stand for a row's input; rows that differ in case or spacing only share it."""
-    return hashlib.blake2b(normalised(row, fields).encode("utf-8"), digest_size=16).hexdigest()
+    return text_key(normalised(row, fields)).hex()
+
+
+def text_key(text: str) -> bytes:
+    """The 16 bytes behind `row_key`, of a text that is normalised already."""
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
 def available() -> bool:
@@ -40,41 +68,24 @@ def clusters(texts: Sequence[str], near: float) -> list[int]:
     """For each text the index of the first text of its cluster.
 
     Two texts share a cluster when the Jaccard similarity of their character 3-grams is at least `near`,
-    or a chain of such pairs joins them. MinHash proposes pairs, the exact similarity decides. The result
-    depends on the texts' order only in which member leads. Without rensa every text is on its own.
+    or a chain of such pairs joins them. The result depends on the texts' order only in which member leads.
+    Without rensa every text is on its own.
     """
-    forest = _Forest(len(texts))
-    if near < 1 and available() and len(texts) > 1:
-        _join_near(texts, near, forest)
+    forest = joined(texts, near)
     return [forest.root(index) for index in range(len(texts))]
 
 
-def _join_near(texts: Sequence[str], near: float, forest: _Forest) -> None:
-    import rensa
+def joined(texts: Sequence[str], near: float, folder: Path | None = None, tick: Tick | None = None) -> Forest:
+    """The clusters of `clusters`, as a forest over the texts' indexes.
 
-    index = rensa.RMinHashLSH(threshold=near, num_perm=_PERMUTATIONS, num_bands=_bands(near))
-    for start in range(0, len(texts), 1000):
-        sketches = rensa.RMinHash.from_token_sets([grams(t) for t in texts[start : start + 1000]], _PERMUTATIONS, 42)
-        for number, sketch in enumerate(sketches, start):
-            _join(number, index.query(sketch), texts, near, forest)
-            # A flood of one template would make every query return all of it; a few dozen probes are enough.
-            if forest.size[forest.root(number)] <= _CLUSTER_PROBES:
-                index.insert(number, sketch)
-
-
-def _join(number: int, candidates: Sequence[int], texts: Sequence[str], near: float, forest: _Forest) -> None:
-    own = grams(texts[number]) if candidates else set()
-    for other in sorted(candidates):
-        if forest.root(other) != forest.root(number) and similarity(own, grams(texts[other])) >= near:
-            forest.join(other, number)
-
-
-def _bands(near: float) -> int:
-    """The fewest bands that find a pair of similarity `near` with the recall we promise."""
-    for bands in (4, 8, 16, 32, 64):
-        if 1 - (1 - near ** (_PERMUTATIONS / bands)) ** bands >= _RECALL:
-            return bands
-    return _PERMUTATIONS
+    `texts` are read once in order, then only those that something resembles. What is held of each (some ten
+    bytes, and for a while a hundred more) goes to unnamed files in `folder` where it can; without one all
+    stays in memory. `tick` hears now and then how many texts were looked at.
+    """
+    forest = Forest(len(texts))
+    if near < 1 and len(texts) > 1 and available():
+        _Search(texts, near, forest, folder, tick).run()
+    return forest
 
 
 def grams(text: str) -> set[str]:
@@ -88,21 +99,224 @@ def similarity(one: set[str], other: set[str]) -> float:
     return shared / (len(one) + len(other) - shared)
 
 
-class _Forest:
-    """Union-find; the smallest index leads a cluster."""
+class Forest:
+    """Union-find over 0 … count - 1; the smallest index leads a cluster."""
 
     def __init__(self, count: int) -> None:
-        self.parent = list(range(count))
-        self.size = [1] * count
+        self.parent = array("i", range(count))
 
     def root(self, index: int) -> int:
-        while self.parent[index] != index:
-            self.parent[index] = self.parent[self.parent[index]]
-            index = self.parent[index]
+        """The leader of an index's cluster."""
+        parent = self.parent
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
         return index
 
     def join(self, one: int, other: int) -> None:
+        """Make one cluster of two."""
         first, second = sorted((self.root(one), self.root(other)))
-        if first != second:
-            self.parent[second] = first
-            self.size[first] += self.size[second]
+        self.parent[second] = first
+
+    def groups(self) -> dict[int, list[int]]:
+        """The members, in order, of each cluster that has more than one."""
+        found: dict[int, list[int]] = {}
+        for index in range(len(self.parent)):
+            leader = self.root(index)
+            if leader != index:
+                found.setdefault(leader, [leader]).append(index)
+        return found
+
+
+class Sieve:
+    """Among texts added one by one, those that may be near-identical to another; it misses none.
+
+    Of two sets of grams with a similarity of t, each shares at least t of its grams with the other. So, in any
+    order of all grams, their first (1 - t) of grams and one more have a gram in common. In the order of rarity,
+    hardly any other two sets do.
+    """
+
+    def __init__(self, near: float, sample: Iterable[set[str]]) -> None:
+        self._near = near
+        self._frequency: Counter[str] = Counter()
+        for found in sample:
+            self._frequency.update(found)
+        self._holders: dict[str, list[int]] = {}
+
+    def candidates(self, found: set[str]) -> list[int]:
+        """Numbers added so far that may be similar, smallest first."""
+        holders = self._holders
+        return sorted({number for gram in self._rare(found) for number in holders.get(gram, ())})
+
+    def add(self, number: int, found: set[str]) -> None:
+        """From now on `number` may be a candidate."""
+        for gram in self._rare(found):
+            self._holders.setdefault(gram, []).append(number)
+
+    def _rare(self, found: set[str]) -> list[str]:
+        count = len(found) - math.ceil(self._near * len(found) - 1e-9) + 1
+        frequency = self._frequency
+        return sorted(found, key=lambda gram: (frequency.get(gram, 0), gram))[:count]
+
+
+class _Search:
+    """The near-identical pairs among texts, found in time that grows with their number only.
+
+    Texts that agree in a band of their sketches are compared. One that was compared in vain `_PATIENCE` times,
+    or that so many are near to that comparing with it was given up, is a child of some template that many share:
+    such texts are compared once more, with those that agree in what is rare among them.
+    """
+
+    def __init__(
+        self, texts: Sequence[str], near: float, forest: Forest, folder: Path | None, tick: Tick | None
+    ) -> None:
+        self.texts, self.near, self.forest, self.folder, self.tick = texts, near, forest, folder, tick
+        self.vain = bytearray(len(texts))
+        self.passed_over = bytearray(len(texts))
+        self.last_vain = array("i", [-1]) * len(texts)
+
+    def run(self) -> None:
+        self._round(range(len(self.texts)), _width(self.near), _sketches)
+        flood = array("i", (i for i, vain in enumerate(self.vain) if vain >= _PATIENCE or self.passed_over[i]))
+        if flood:
+            self.vain = bytearray(len(self.texts))
+            common = _common(self.texts[index] for index in flood[:: max(1, len(flood) // _SAMPLE)])
+            self._round(flood, _RARE_WIDTH, lambda batch: _rare_sketches(batch, common))
+
+    def _round(self, numbers: Sequence[int], width: int, sketches: Callable[[Sequence[str]], Any]) -> None:
+        with contextlib.ExitStack() as stack:
+            bands = [stack.enter_context(self._shelf()) for _band in range(_PERMUTATIONS // width)]
+            parts = [slice(4 * width * band, 4 * width * (band + 1)) for band in range(len(bands))]
+            done = 0
+            for batch in _batches(self.texts, numbers):
+                _shelve(sketches(batch).to_rows(), parts, bands)
+                done += len(batch)
+                if self.tick:
+                    self.tick(done)
+            for band in bands:
+                for members in _buckets(band):
+                    self._compare([numbers[place] for place in members])
+
+    def _shelf(self) -> IO[bytes]:
+        return io.BytesIO() if self.folder is None else tempfile.TemporaryFile(dir=self.folder)
+
+    def _compare(self, members: Sequence[int]) -> None:
+        vain, root = self.vain, self.forest.root
+        members = [number for number in members if vain[number] < _PATIENCE]
+        if len({root(number) for number in members}) < 2 or self.last_vain[members[-1]] == members[0]:
+            return
+        offered: list[tuple[int, set[str]]] = []
+        probes: Counter[int] = Counter()
+        for number in members:
+            own = grams(self.texts[number])
+            if self._meet(number, own, offered):
+                offered = [other for other in offered if vain[other[0]] < _PATIENCE]
+            leader = root(number)
+            probes[leader] += 1
+            # Of a flood of near-identical texts a few dozen find nearly all the others.
+            if probes[leader] <= _CLUSTER_PROBES:
+                offered.append((number, own))
+            else:
+                self.passed_over[number] = 1
+
+    def _meet(self, number: int, own: set[str], offered: Sequence[tuple[int, set[str]]]) -> bool:
+        """Join a text with those that it is near; True when one lost its patience."""
+        forest, vain, tired = self.forest, self.vain, False
+        for other, its in offered:
+            if vain[number] >= _PATIENCE:
+                break
+            if forest.root(other) == forest.root(number):
+                continue
+            if similarity(own, its) >= self.near:
+                forest.join(other, number)
+                continue
+            self.last_vain[number] = other
+            vain[number] += 1
+            vain[other] = min(vain[other] + 1, _PATIENCE)
+            tired = tired or vain[other] >= _PATIENCE
+        return tired
+
+
+def _width(near: float) -> int:
+    """How many of a sketch's values make a band: as many as the recall we promise allows."""
+    for width in range(_PERMUTATIONS, 1, -1):
+        if 1 - (1 - near**width) ** (_PERMUTATIONS // width) >= _RECALL:
+            return width
+    return 1
+
+
+def _batches(texts: Sequence[str], numbers: Sequence[int]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for number in numbers:
+        batch.append(texts[number])
+        size += len(batch[-1])
+        if size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _shelve(rows: Sequence[Sequence[int]], parts: Sequence[slice], bands: Sequence[IO[bytes]]) -> None:
+    """Append to each band's file eight bytes a text."""
+    packed = struct.Struct(f"{_PERMUTATIONS}I").pack
+    hashes = array("q")
+    for row in rows:
+        sketch = packed(*row)
+        hashes.extend([hash(sketch[part]) for part in parts])
+    for number, band in enumerate(bands):
+        band.write(hashes[number :: len(bands)].tobytes())
+
+
+def _sketches(texts: Sequence[str]) -> Any:
+    """The MinHash of each text's 3-grams.
+
+    A gram is three UTF-16 units side by side, a 64-bit number; slices of arrays put them there for a whole batch
+    in one step. A character beyond the BMP becomes one surrogate: two such may fall together, which proposes a
+    pair too many and never one too few.
+    """
+    import rensa
+
+    padded = [text if len(text) > 2 else text.ljust(3, "\0") for text in texts]
+    whole = _BEYOND_BMP.sub(lambda found: chr(0xD800 + ord(found[0]) % 2048), "".join(padded))
+    units = array("H", (whole + "\0\0").encode("utf-16-le", "surrogatepass"))
+    spread = array("H", bytes(8 * len(whole)))
+    spread[0::4], spread[1::4], spread[2::4] = units[:-2], units[1:-1], units[2:]
+    tokens = array("Q", spread.tobytes())
+    starts = array("Q", accumulate(map(len, padded), initial=0))
+    for start, end in pairwise(starts):
+        # These two reach into the next text; a repetition changes nothing in a set.
+        tokens[end - 2] = tokens[end - 1] = tokens[start]
+    return rensa.RMinHash.digest_matrix_from_flat_token_hashes(tokens, starts, _PERMUTATIONS, _SEED)
+
+
+def _rare_sketches(texts: Sequence[str], common: set[str]) -> Any:
+    """The MinHash of what only a few of the texts say; of a text without such, of all it says."""
+    import rensa
+
+    rare = [(found - common) or found for found in map(_long_grams, texts)]
+    return rensa.RMinHash.digest_matrix_from_token_sets(rare, _PERMUTATIONS, _SEED)
+
+
+def _common(sample: Iterable[str]) -> set[str]:
+    """The long grams that a hundredth of a sample share."""
+    texts = list(sample)
+    counts = Counter(gram for text in texts for gram in _long_grams(text))
+    return {gram for gram, count in counts.items() if count > 1 + len(texts) // 100}
+
+
+def _long_grams(text: str) -> set[str]:
+    return {text[index : index + _LONG] for index in range(max(1, len(text) - _LONG + 1))}
+
+
+def _buckets(band: IO[bytes]) -> Iterator[list[int]]:
+    """The places that agree in this band, in order, for each value that more than one has."""
+    band.seek(0)
+    hashes = array("q", band.read())
+    shared = {value for value, count in Counter(hashes).items() if count > 1}
+    found: dict[int, list[int]] = {}
+    for place, value in enumerate(hashes):
+        if value in shared:
+            found.setdefault(value, []).append(place)
+    yield from found.values()

@@ -1,15 +1,17 @@
 """Which row goes to train, valid or test: by a keyed hash, so that neither order nor new rows reshuffle it.
 
-A unit is a cluster of near-identical rows; it is never cut. Units that contain a row some other version
-was tested on stay in test, all of them, for ever.
+A unit is a set of rows that must stay together: near-identical ones, those of one group. It is never cut. Units
+that contain a row some other version was tested on stay in test, all of them, for ever.
 """
 
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
@@ -17,118 +19,210 @@ from nlp_skills.schema.data_source import Split
 from nlp_skills.schema.version import SPLITS
 
 Room = dict[str, int]
+_TEST = SPLITS.index("test")
 
 
 @dataclass(frozen=True)
-class Item:
-    """A row as the split sees it: its key, its class (empty for tasks without), and its cluster's number."""
+class Rows:
+    """What the split sees of rows 0 … n - 1.
 
-    key: str
-    label: str
-    cluster: int
+    `order`: their numbers in the seed's order. `unit`: for each a number below n that its unit shares. `stratum`:
+    for each a place in `names`, where its labels stand; rows may have none, or with `many` several. `pinned`:
+    for each whether it must be in test. With `strict` a label too small to reach every split is refused; without,
+    labels too small to be shared out are taken together.
+    """
+
+    order: Sequence[int]
+    unit: Sequence[int]
+    stratum: Sequence[int]
+    names: Sequence[tuple[str, ...]]
+    pinned: Sequence[int]
+    many: bool = False
+    strict: bool = True
 
 
-@dataclass(frozen=True)
-class _Unit:
-    order: str
-    members: tuple[int, ...]
-    labels: Mapping[str, int]
-    pinned: bool
+def divide(rows: Rows, config: Split) -> bytearray:
+    """For each row the place of its split in `SPLITS`.
 
-
-def assign(items: Sequence[Item], config: Split, pinned: Collection[str] = ()) -> list[str]:
-    """The split's name for each item, in the items' order.
-
-    `pinned` are keys of rows that other versions were tested on. Shares hold for each class, to the row
-    where clusters allow it. The result depends on neither the order of the items nor the clusters' numbers.
+    Shares hold for each label, to the row where units allow it; where rows have several labels each, as nearly
+    as can be. The result depends on neither how rows nor how units are numbered.
 
     Raises:
-        Invalid: a class has fewer distinct texts than there are splits that need one.
+        Invalid: a class (with `strict`; else all rows together) has fewer units than there are splits that need one.
     """
-    units = _units(items, config.seed, frozenset(pinned))
-    room = _room(units, config)
-    chosen: dict[int, str] = {}
-    for unit in units:
-        name = "test" if unit.pinned else _place(unit, room)
-        for label, count in unit.labels.items():
-            if not unit.pinned:
-                room[label][name] -= count
-        chosen.update(dict.fromkeys(unit.members, name))
-    return [chosen[index] for index in range(len(items))]
+    units = _Units(rows)
+    plan = _Plan(units, config)
+    if not rows.strict and not rows.many:
+        rows = _pooled(rows, plan, config)
+        units = _Units(rows)
+        plan = _Plan(units, config)
+    plan.check(rows.strict and not rows.many)
+    chosen = bytearray(len(rows.order))
+    for unit, name in _spread(units, plan) if rows.many else _fill(units, plan):
+        for row in units.members(unit):
+            chosen[row] = SPLITS.index(name)
+    for unit in range(len(units)):
+        if units.pinned[unit]:
+            for row in units.members(unit):
+                chosen[row] = _TEST
+    return chosen
 
 
-def keyed_hash(seed: int, key: str) -> str:
+def keyed_hash(seed: int, key: str) -> bytes:
     """A row's place in the shuffled order of this seed."""
-    return hashlib.blake2b(key.encode("utf-8"), digest_size=12, key=str(seed).encode("ascii")).hexdigest()
+    return hashlib.blake2b(key.encode("utf-8"), digest_size=12, key=str(seed).encode("ascii")).digest()
 
 
-def _units(items: Sequence[Item], seed: int, pinned: Collection[str]) -> list[_Unit]:
-    groups: dict[object, list[int]] = {}
-    by_cluster = _merged_clusters(items)
-    for index, item in enumerate(items):
-        groups.setdefault(by_cluster[item.cluster], []).append(index)
-    units = [
-        _Unit(
-            order=min(keyed_hash(seed, items[index].key) for index in members),
-            members=tuple(members),
-            labels=Counter(items[index].label for index in members),
-            pinned=any(items[index].key in pinned for index in members),
-        )
-        for members in groups.values()
-    ]
-    return sorted(units, key=lambda unit: unit.order)
+class _Units:
+    """The units in the seed's order: each stands where the first of its rows does."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        numbers = array("i", [-1]) * len(rows.unit)
+        sizes = array("I")
+        for row in rows.order:
+            unit = rows.unit[row]
+            if numbers[unit] < 0:
+                numbers[unit] = len(sizes)
+                sizes.append(0)
+            sizes[numbers[unit]] += 1
+        self.pinned = bytearray(len(sizes))
+        self._starts = array("I", accumulate(sizes, initial=0))
+        self._members = array("I", bytes(4 * len(rows.order)))
+        free = array("I", self._starts)
+        for row in rows.order:
+            unit = numbers[rows.unit[row]]
+            self._members[free[unit]] = row
+            free[unit] += 1
+            self.pinned[unit] |= bool(rows.pinned[row])
+
+    def __len__(self) -> int:
+        return len(self.pinned)
+
+    def members(self, unit: int) -> Sequence[int]:
+        """The rows of a unit."""
+        return self._members[self._starts[unit] : self._starts[unit + 1]]
+
+    def size(self, unit: int) -> int:
+        """How many rows a unit has."""
+        return self._starts[unit + 1] - self._starts[unit]
+
+    def labels(self, unit: int) -> Mapping[str, int]:
+        """How many of a unit's rows have each label."""
+        names, stratum, members = self._rows.names, self._rows.stratum, self.members(unit)
+        if len(members) == 1:
+            return dict.fromkeys(names[stratum[members[0]]], 1)
+        return Counter(label for row in members for label in names[stratum[row]])
 
 
-def _merged_clusters(items: Sequence[Item]) -> dict[int, int]:
-    """Rows of one key are one text whatever the clusters say: such clusters are taken as one."""
-    leader: dict[int, int] = {item.cluster: item.cluster for item in items}
+class _Plan:
+    """How many rows each split should still get: of each label (`room`), and of all (`whole`)."""
 
-    def find(cluster: int) -> int:
-        while leader[cluster] != cluster:
-            cluster = leader[cluster]
-        return cluster
+    def __init__(self, units: _Units, config: Split) -> None:
+        self.free: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
+        self.texts: Counter[str] = Counter()
+        self.rows, self.units = [0, 0], 0
+        for unit in range(len(units)):
+            labels, pinned = units.labels(unit), units.pinned[unit]
+            (self.held if pinned else self.free).update(labels)
+            self.texts.update(() if pinned else labels.keys())
+            self.rows[pinned] += units.size(unit)
+            self.units += not pinned
+        frozen = config.test_rows == "frozen" and any(units.pinned)
+        self.needed = [name for name in SPLITS if getattr(config, name) > 0 and not (name == "test" and frozen)]
+        self.config = config
+        self.room = {label: self._targets(count, self.held[label]) for label, count in self.free.items()}
+        self.whole = self._targets(*self.rows)
 
-    first: dict[str, int] = {}
-    for item in items:
-        leader[find(item.cluster)] = find(first.setdefault(item.key, item.cluster))
-    return {cluster: find(cluster) for cluster in leader}
+    def check(self, each: bool) -> None:
+        """Whether there is enough to share out, of `each` label too.
+
+        Raises:
+            Invalid: there is not.
+        """
+        for label in sorted({*self.free, *self.held}) if each else ():
+            if self.texts[label] < len(self.needed) - (label in self.held and "test" in self.needed):
+                raise _too_few(label, self.texts[label], self.free[label], self.needed)
+        if self.units < len(self.needed) - (self.rows[1] > 0 and "test" in self.needed):
+            raise _too_few("", self.units, self.rows[0], self.needed)
+
+    def _targets(self, free: int, held: int) -> Room:
+        """Rounded shares that add up, each at least one; splits that take no new row are left out."""
+        config, room = self.config, {}
+        if "test" in self.needed:
+            room["test"] = max(0 if held else 1, min(round(config.test * (free + held)) - held, free))
+        rest = free - room.get("test", 0)
+        if "valid" in self.needed:
+            room["valid"] = min(max(1, round(rest * config.valid / (config.train + config.valid))), rest - 1)
+        return {"train": rest - room.get("valid", 0), **room}
 
 
-def _room(units: Sequence[_Unit], config: Split) -> dict[str, Room]:
-    """For each class, how many unpinned rows each split should get."""
-    free: Counter[str] = Counter()
-    held: Counter[str] = Counter()
-    texts: Counter[str] = Counter()
-    for unit in units:
-        (held if unit.pinned else free).update(unit.labels)
-        texts.update(() if unit.pinned else unit.labels.keys())
-    frozen = config.test_rows == "frozen" and bool(held)
-    needed = [name for name in SPLITS if getattr(config, name) > 0 and not (name == "test" and frozen)]
-    for label in sorted(set(free) | set(held)):
-        if texts[label] < len(needed) - (label in held and "test" in needed):
-            raise _too_few(label, texts[label], free[label], needed)
-    return {label: _targets(count, held[label], config, needed) for label, count in free.items()}
+def _pooled(rows: Rows, plan: _Plan, config: Split) -> Rows:
+    """With labels that have no whole row for the smallest split as one label."""
+    enough = 1 / min(getattr(config, name) for name in plan.needed)
+    names = [labels if all(plan.free[label] >= enough for label in labels) else ("",) for labels in rows.names]
+    return replace(rows, names=names)
 
 
-def _targets(free: int, held: int, config: Split, needed: Sequence[str]) -> Room:
-    """Rounded shares that add up, each at least one; splits that take no new row are left out."""
-    room: Room = {}
-    if "test" in needed:
-        room["test"] = max(0 if held else 1, min(round(config.test * (free + held)) - held, free))
-    rest = free - room.get("test", 0)
-    if "valid" in needed:
-        room["valid"] = min(max(1, round(rest * config.valid / (config.train + config.valid))), rest - 1)
-    return {"train": rest - room.get("valid", 0), **room}
+def _fill(units: _Units, plan: _Plan) -> Iterator[tuple[int, str]]:
+    """A split for each unpinned unit, in the seed's order: test fills first, then valid, then train."""
+    for unit in range(len(units)):
+        if not units.pinned[unit]:
+            labels = units.labels(unit)
+            name = _place(labels, plan.room)
+            for label, count in labels.items():
+                plan.room[label][name] -= count
+            yield unit, name
 
 
-def _place(unit: _Unit, room: Mapping[str, Room]) -> str:
+def _place(labels: Mapping[str, int], room: Mapping[str, Room]) -> str:
     """The first split, smallest first, that has room for the whole unit; else the one with most room."""
-    label = max(sorted(unit.labels), key=lambda label: unit.labels[label])
+    label = max(sorted(labels), key=lambda label: labels[label])
     open_splits = [name for name in reversed(SPLITS) if name in room[label]]
     for name in open_splits:
-        if all(room[label][name] >= count for label, count in unit.labels.items()):
+        if all(room[label][name] >= count for label, count in labels.items()):
             return name
     return max(reversed(open_splits), key=lambda name: room[label][name])
+
+
+def _spread(units: _Units, plan: _Plan) -> Iterator[tuple[int, str]]:
+    """A split for each unpinned unit whose rows have many labels, by iterative stratification.
+
+    The label that fewest of the rows left have is shared out next, each of its units to the split that lacks
+    that label most, then lacks rows most: what is rare is placed while there is a choice. (Sechidis, Tsoumakas
+    and Vlahavas, 2011: On the stratification of multi-label data.)
+    """
+    holders: dict[str, array[int]] = {}
+    bare = []
+    for unit in range(len(units)):
+        labels = () if units.pinned[unit] else units.labels(unit)
+        for label in labels:
+            holders.setdefault(label, array("I")).append(unit)
+        if not labels and not units.pinned[unit]:
+            bare.append(unit)
+    left, placed = dict(plan.free), bytearray(len(units))
+    while left:
+        rarest = min(left, key=lambda label: (left[label], label))
+        for unit in holders[rarest]:
+            if not placed[unit]:
+                placed[unit] = 1
+                labels = units.labels(unit)
+                yield unit, _lacking(plan, plan.room[rarest], labels, units.size(unit))
+                for label, count in labels.items():
+                    left[label] -= count
+        del left[rarest]
+    for unit in bare:
+        yield unit, _lacking(plan, plan.whole, {}, units.size(unit))
+
+
+def _lacking(plan: _Plan, room: Room, labels: Mapping[str, int], size: int) -> str:
+    """The split that lacks most, which then lacks less."""
+    name = max(room, key=lambda name: (room[name], plan.whole[name], -SPLITS.index(name)))
+    for label, count in labels.items():
+        plan.room[label][name] -= count
+    plan.whole[name] -= size
+    return name
 
 
 def _too_few(label: str, texts: int, count: int, needed: Sequence[str]) -> Invalid:
