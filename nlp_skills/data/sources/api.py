@@ -10,13 +10,13 @@ import json
 import re
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from nlp_skills import files
 from nlp_skills.data import rows as lines
-from nlp_skills.data.sources import Fetching
+from nlp_skills.data.sources import Fetching, http
 from nlp_skills.data.sources.answers import Records
 from nlp_skills.data.sources.http import Client, Response
 from nlp_skills.data.sources.paging import Ask, Circle, Marker, Page, Pager, pager
@@ -55,6 +55,8 @@ def fetch(source: Api, fetching: Fetching) -> Generator[dict[str, Any], None, No
         auth=found.auth,
         where=where.of,
         note=fetching.note,
+        # Somebody waits for a preview, and can ask again.
+        patience=replace(http.PATIENCE, tries=2) if fetching.preview else None,
     )
     kept = _Kept.open(source, found, secrets, fetching)
     talk = _Talk(found, client, secrets, where, fetching, kept)
