@@ -46,23 +46,27 @@ _CHINESE = {"hant": "Hant", "tw": "Hant", "hk": "Hant", "mo": "Hant", "hans": "H
 _UNTOLD = frozenset("着温")
 
 
-def script(text: str) -> str | None:
-    """The script most of a text is written in; None where there are no letters. Addresses do not count."""
+def units(text: str) -> Counter[str]:
+    """How much of a text's beginning is written in which script; addresses do not count."""
     text = text[:_ENOUGH]
-    units: Counter[str] = Counter()
-    for found in _RUNS.finditer(_ADDRESS.sub(" ", text)):
-        name = str(found.lastgroup)
-        units[name] += found.end() - found.start() if name in _BY_CHARACTER else 1
-    if not units:
-        return None
-    # One の makes no Japanese; kana beside every few characters does.
-    if units["Jpan"] * 5 >= units["Jpan"] + units["Hani"]:
-        units["Jpan"] += units.pop("Hani", 0)
-    name = max(units, key=lambda key: (units[key], key))
-    # Chinese is sprinkled with names in Latin letters; what remains Chinese is the text.
-    if name == "Latn" and units["Hani"] >= _FITS * units.total():
-        name = "Hani"
-    return _chinese(text) if name == "Hani" else name
+    found: Counter[str] = Counter()
+    for run in _RUNS.finditer(_ADDRESS.sub(" ", text)):
+        name = str(run.lastgroup)
+        found[name] += run.end() - run.start() if name in _BY_CHARACTER else 1
+    han = found.pop("Hani", 0)
+    if han:
+        # One の makes no Japanese; kana beside every few characters does.
+        found["Jpan" if found["Jpan"] * 5 >= found["Jpan"] + han else _chinese(text)] += han
+    return +found
+
+
+def script(text: str) -> str | None:
+    """The script most of a text is written in; None where there are no letters."""
+    return _most(units(text))
+
+
+def _most(found: Counter[str]) -> str | None:
+    return max(found, key=lambda name: (found[name], name), default=None)
 
 
 def _chinese(text: str) -> str:
@@ -114,12 +118,14 @@ class Mix:
 
     def look(self, line: int, text: str) -> None:
         """Count one row's text."""
-        found = script(text)
-        if found is None:
+        found = units(text)
+        name = _most(found)
+        if name is None:
             return
-        self.counts[found] += 1
-        if self.expected and found not in self.expected:
-            self.others[found] += 1
+        self.counts[name] += 1
+        # Names and borrowed words do not make a text another language's.
+        if self.expected and sum(found[one] for one in self.expected) < _FITS * found.total():
+            self.others[name] += 1
             if len(self.places) < _SHOWN:
                 self.places.append((line, text))
 

@@ -161,3 +161,94 @@ def test_it_runs_on_the_standard_library_alone() -> None:
         "assert not any(name.startswith('nlp_skills') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)
+
+
+def test_characters_are_bounded_and_measured(file: Path) -> None:
+    lines = [json.dumps({"text": "字" * count, "label": "no"}).encode() for count in (1, 3, 3, 4, 9, 7)]
+    report = checked(file, *lines, b"", min_chars=2, max_chars=8)
+    assert [(fault["line"], fault["code"], fault["detail"]) for fault in report["faults"]] == [
+        (1, "too_short", "1 < 2"),
+        (3, "duplicate", "= 2"),
+        (5, "too_long", "9 > 8"),
+    ]
+    assert report["lengths"]["counts"] == {3: 2, 4: 1, 7: 1}
+    assert report["lengths"]["longest"][:2] == [(7, 6), (4, 4)]
+    assert report["lengths"]["shortest"][:2] == [(3, 2), (3, 3)]
+    assert report["distribution"] == {"yes": 0, "no": 4}
+
+
+def test_the_longest_and_shortest_are_found_in_any_block(file: Path) -> None:
+    count = 3000
+    lengths = [1000 + number * 7919 % count for number in range(count)]
+    with open(file, "wb") as stream:
+        for length in lengths:
+            stream.write(b'{"text": "%s", "label": "no"}\n' % (b"x" * length))
+    found = rows.check(file, ["text"], LABELS)["lengths"]
+    by_length = sorted((length, line) for line, length in enumerate(lengths, 1))
+    assert found["shortest"] == by_length[:5]
+    assert found["longest"] == by_length[:-6:-1]
+    assert sum(found["counts"].values()) == count
+
+
+@pytest.mark.parametrize("others", [[], ["entity"]])
+def test_the_quick_way_and_the_thorough_way_agree(others: list[str], file: Path) -> None:
+    """Every hostile line, judged as classification and as something else of the same shape."""
+    texts = ["fine", "", " ", 3, None, ["x"], {"a": 1}, "\u3000", "x" * 40]
+    values = [*texts, "yes", "no"]
+    lines = [json.dumps({"text": text, "entity": other, "label": label})
+             for text in texts for other in texts for label in values]  # fmt: skip
+    lines += ["[]", "3", "null", "{", "", '{"text": "a"}']
+    file.write_text("\n".join(lines), encoding="utf-8")
+    fields, bounds = ["text", *others], {"min_chars": 2, "max_chars": 40}
+    quick = rows.check(file, fields, LABELS, **bounds)
+    thorough = rows.check(file, fields, LABELS, also=lambda _row: [], **bounds)
+    assert quick == thorough
+    assert quick["bad"] > 800
+    assert quick["rows"] > quick["bad"]
+
+
+def test_a_fault_of_every_kind_has_its_places_however_many_another_has(file: Path) -> None:
+    report = checked(file, *[b'{"text": "%d", "label": "?"}' % number for number in range(500)], b"{", max_faults=5)
+    assert report["codes"] == {"unknown_label": 500, "bad_json": 1}
+    assert [fault["line"] for fault in report["faults"]] == [1, 2, 3, 4, 5, 501]
+
+
+def test_what_else_is_asked_of_a_row_counts_like_its_own_faults(file: Path) -> None:
+    def also(row: dict[str, Any]) -> list[tuple[str, str]]:
+        return [("odd", row["text"])] if row["text"].startswith("odd") else []
+
+    report = checked(file, GOOD, b'{"text": "odd one", "label": "no"}', b'{"text": "odd", "label": "?"}', also=also)
+    assert faults(report) == [(2, "odd"), (3, "unknown_label")]
+    assert report["bad"] == 2
+
+
+def test_a_sample_is_spread_over_the_file_with_true_line_numbers(file: Path) -> None:
+    file.write_bytes(b"".join(b'{"n": %d}\n' % number for number in range(1, 101)) + b"{oops\n[]\n")
+    assert list(rows.sampled(file, 100, 1000)) == [(number, {"n": number}) for number in range(1, 101)]
+    few = list(rows.sampled(file, 100, 10))
+    assert [line for line, _row in few] == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91]
+    assert all(row == {"n": line} for line, row in few)
+
+
+def test_a_glance_looks_at_both_ends_and_names_what_it_saw(file: Path) -> None:
+    lines = [b'{"text": "%06d %s", "label": "yes"}\n' % (number, b"x" * 60) for number in range(20_000)]
+    lines[2] = lines[10_000] = b'{"text": "x", "label": "?"}\n'
+    lines[-1] = b'{"text": "x", "label": "?"}\n'
+    file.write_bytes(b"".join(lines))
+    report = rows.glance(file, ["text"], LABELS, budget=200_000)
+    assert [(fault["line"], fault.get("byte")) for fault in report["faults"]] == [
+        (3, None),
+        (None, file.stat().st_size - len(lines[-1])),
+    ]
+    assert report["codes"] == {"unknown_label": 2}
+    assert 180_000 < report["seen"] <= 200_000
+    assert report["rows"] == pytest.approx(report["seen"] / len(lines[0]), abs=2)
+
+
+def test_a_value_in_brief_shows_nothing_that_does_not_print() -> None:
+    for value in ("a\u200bb", "\u202eabc", "x\n\r\t", "\x1b[0m", "a\ufe0f", "\u3164", "\U000e0041", "\u2800"):
+        shown = rows.brief(value)
+        assert shown.isprintable()
+        assert shown.isascii()
+    assert rows.brief("長" * 30) == f"'{'長' * 30}'"
+    assert rows.brief("長" * 31) == f"'{'長' * 12}…' (31)"

@@ -149,6 +149,150 @@ def test_a_class_without_rows_and_a_repeated_row_are_warnings(folder: TaskFolder
     assert "neutral" in finding(report, "missing_class").message
 
 
+def test_rows_that_are_bad_have_places_and_a_mend_in_json_too(folder: TaskFolder) -> None:
+    line = append(folder, "train", *[{"text": f"{number}", "label": "meh\u202e"} for number in range(8)])
+    entry = next(entry for entry in validate(folder).as_dict()["findings"] if entry["code"] == "unknown_label")
+    assert entry["lines"] == tuple(range(line, line + 5))
+    assert (entry["count"], entry["line"], entry["file"]) == (8, line, str(folder.split("train")))
+    assert "'meh\\u202e'" in entry["cause"]
+    assert "regenerate" in entry["mend"]
+
+
+def test_characters_outside_the_bounds_are_errors(folder: TaskFolder) -> None:
+    path = folder.sources_path
+    path.write_text(path.read_text() + "checks:\n  min_chars: 10\n  max_chars: 200\n")
+    append(folder, "valid", {"text": "short", "label": "neutral"}, {"text": "long " * 50, "label": "neutral"})
+    report = validate(folder)
+    assert {"too_short": "error", "too_long": "error"}.items() <= codes(report).items()
+    assert finding(report, "too_short").cause == "rows: 1; lines: 13 (5 < 10)"
+    digest = json.loads((folder.state / "digest.json").read_text())
+    assert digest["checks"] == {"min_chars": 10, "max_chars": 200}
+
+
+def test_texts_far_from_the_others_are_warnings(folder: TaskFolder) -> None:
+    line = append(folder, "train", {"text": "word " * 400, "label": "neutral"}, {"text": "y", "label": "neutral"})
+    report = validate(folder)
+    assert report.ok
+    assert (finding(report, "long_texts").line, finding(report, "short_texts").line) == (line, line + 1)
+    assert f"{line} (2000)" in finding(report, "long_texts").cause
+    chars = report.splits["train"]["chars"]
+    assert (chars["min"], chars["max"]) == (1, 2000)
+    assert chars["min"] < chars["p50"] <= chars["p95"] < chars["max"]
+
+
+def test_small_classes_and_imbalance_are_warnings(folder: TaskFolder) -> None:
+    rows = rows_of(folder, "train")
+    small = [row for row in rows if row["label"] == "neutral"][:2]
+    write_rows(folder.split("train"), [row for row in rows if row["label"] != "neutral"] + small)
+    report = validate(folder)
+    assert report.ok
+    assert codes(report) == {"few_rows": "warning", "imbalance": "warning"}
+    assert finding(report, "few_rows").cause == "neutral 2"
+    assert "12 times" in finding(report, "imbalance").message
+
+
+def test_texts_in_another_language_are_warnings_with_their_places(folder: TaskFolder) -> None:
+    chinese = [{"text": f"这个质量确实很差，不会再买了{number}", "label": "negative"} for number in range(8)]
+    line = append(folder, "train", *chinese)
+    found = finding(validate(folder), "other_language")
+    assert (found.severity, found.line, found.count) == ("warning", line, 8)
+    assert "10 percent" in found.message
+    assert "Simplified Chinese 8" in found.cause
+    path = folder.sources_path
+    path.write_text(path.read_text() + "checks: {languages: [en, zh]}\n")
+    assert "other_language" not in codes(validate(folder))
+    path.write_text(path.read_text().replace("[en, zh]", "[en, zh-TW]"))
+    assert "other_language" in codes(validate(folder))
+
+
+def test_classes_mixed_otherwise_than_in_the_last_version_are_a_warning(folder: TaskFolder) -> None:
+    snapshot.write(folder, "v1")
+    task = folder.task_path
+    task.write_text(task.read_text().replace("version: v1", "version: v2"))
+    assert "drift" not in codes(validate(folder))
+    append(folder, "train", *[row | {"label": "negative"} for row in reviews(60, start=5000)])
+    report = validate(folder)
+    found = finding(report, "drift")
+    assert found.severity == "warning"
+    assert "v1" in found.message
+    assert "negative 33.3% → " in found.cause
+    assert found.file == str(folder.split("train"))
+
+
+def test_answers_that_miss_their_schema_are_errors_with_a_pointer(folder: TaskFolder) -> None:
+    as_list = "type: array\n      items: {type: object, properties: {name: {type: string}}, required: [name]}"
+    path = folder.task_path
+    text = path.read_text().replace("type: string\n      enum: [positive, neutral, negative]", as_list)
+    path.write_text(text.replace("classification", "generation").replace("type: text", "type: json"))
+    for name, count in (("train", 9), ("valid", 3), ("test", 3)):
+        rows = [{"text": f"{name} {number}", "label": [{"name": "x"}]} for number in range(count)]
+        write_rows(folder.split(name), rows)
+    assert validate(folder).ok
+    append(folder, "train", {"text": "bad", "label": [{"name": "x"}, {"nam": "x"}]})
+    report = validate(folder)
+    assert codes(report) == {"off_schema": "error"}
+    assert "10 (/label/1: required name)" in finding(report, "off_schema").cause
+    path.write_text(path.read_text().replace("{type: string}", "{type: strin}"))
+    found = finding(validate(folder), "schema")
+    assert (found.severity, found.file) == ("error", str(path))
+
+
+class Words:
+    """A tokenizer as the renderer needs it: one token a word; its chat template only joins the turns."""
+
+    chat_template = "joined"
+
+    def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool, **_more: Any) -> str:
+        text = "".join(f"<{message['role']}> {message['content']} <end> " for message in messages)
+        return text + "<assistant> " * add_generation_prompt
+
+    def __call__(self, text: str, **_more: Any) -> dict[str, list[int]]:
+        return {"input_ids": list(range(len(text.split())))}
+
+
+def test_rows_that_training_could_not_take_whole_are_warned_of_in_tokens(folder: TaskFolder) -> None:
+    line = append(folder, "train", {"text": "word " * 150, "label": "neutral"})
+    report = validate(folder, tokenizer=Words())
+    found = finding(report, "over_max_length")
+    assert (found.severity, found.count, found.line) == ("warning", 1, line)
+    assert "max_length 128" in found.message
+    tokens = report.splits["train"]["tokens"]
+    assert (tokens["rows"], tokens["p50"]) == (73, 18)
+    assert tokens["max"] == 150 + 12
+    assert report.ok
+
+
+def test_a_tokenizer_that_cannot_be_used_is_a_remark(folder: TaskFolder) -> None:
+    bare = Words()
+    bare.chat_template = ""
+    report = validate(folder, tokenizer=bare)
+    assert report.ok
+    assert codes(report) == {"tokens_uncounted": "info"}
+    assert "tokens" not in report.splits["train"]
+
+
+def test_a_base_model_that_is_not_here_is_a_remark_and_not_fetched(folder: TaskFolder, cli: Callable[..., Any]) -> None:
+    ran = cli("validate", folder.root, "--json")
+    assert ran.code == 0
+    (entry,) = ran.json["findings"]
+    assert (entry["severity"], entry["code"]) == ("info", "tokens_uncounted")
+    assert "none/none" in entry["message"]
+    assert cli("validate", folder.root, "--json", "--no-tokens").json["findings"] == []
+    shown = cli("validate", folder.root)
+    assert "note: tokens were not counted" in shown.err
+    assert "characters" in shown.out
+
+
+def test_leaks_are_found_whatever_else_is_in_the_files(folder: TaskFolder) -> None:
+    rows = rows_of(folder, "test")
+    junk = b'\xff\xfe\n{"text": 3}\n\n[1]\n' + b"x" * (2 << 20) + b"\n"
+    path = folder.split("train")
+    path.write_bytes(junk + path.read_bytes() + lines.dump(rows[7]))
+    found = finding(validate(folder), "leak")
+    assert found.cause == f"at data/train.jsonl:{5 + 72 + 1} = data/test.jsonl:8"
+    assert found.lines == (8,)
+
+
 def test_wrong_documents_are_findings_with_their_lines(folder: TaskFolder) -> None:
     folder.sources_path.write_text("sources: []\nsplt:\n  seed: 1\n")
     folder.task_path.write_text(folder.task_path.read_text().replace("epochs: 2", "epochs: many\n  epoch: 3"))
