@@ -19,7 +19,7 @@ from nlp_skills.data.sources import Fetching, robots
 from nlp_skills.data.sources.browser import Browser, Drawn
 from nlp_skills.data.sources.decoding import decode
 from nlp_skills.data.sources.http import MAX_REDIRECTS, Client, Response
-from nlp_skills.data.sources.page import Page, canonical, site
+from nlp_skills.data.sources.page import Page, canonical, nests_too_deeply, site
 from nlp_skills.data.sources.placeholders import Placeholders
 from nlp_skills.data.sources.recording import Answer, request_key
 from nlp_skills.data.sources.refusals import Place
@@ -36,6 +36,8 @@ _PAGES = frozenset({"text/html", "application/xhtml+xml"})
 _MAX_BYTES = 16 << 20
 # What these say is for us to put in words; 429 and 5xx may pass and are asked again.
 _ANSWERS = frozenset(range(400, 500)) - {429}
+# A look goes so far for a page that has rows.
+_LOOK = 3
 # Reasons to pass over a link that will be there next time too.
 _LASTING = frozenset({"robots", "type", "elsewhere", "gone"})
 _SETTING = {"headers": "user_agent"}
@@ -52,13 +54,16 @@ class _Passed(Exception):
 
 @dataclass
 class Tally:
-    """What a crawl did. `recorded`: pages read from the record; `passed`: addresses without a page, by reason."""
+    """What a crawl did. `recorded`: pages read from the record; `passed`: addresses without a page, by reason;
+    `delay`: the longest pause that a robots.txt asked for, in seconds.
+    """
 
     pages: int = 0
     recorded: int = 0
     passed: Counter[str] = field(default_factory=Counter)
     encodings: Counter[str] = field(default_factory=Counter)
     unreadable: int = 0
+    delay: float = 0.0
     failures: list[str] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -77,7 +82,7 @@ class Crawl:
         self._rules: dict[str, robots.Rules] = {}
         self._browser: Browser | None = None
         self._recording = fetching.recording(written)
-        # A look at the first page is a look at the site, not at the record.
+        # A look is a look at the site, not at the record.
         self._trusted = not (fetching.refresh or fetching.preview)
         self._open = contextlib.ExitStack()
 
@@ -95,7 +100,7 @@ class Crawl:
         return self._names[site(url)].shown(url)
 
     def pages(self) -> Iterator[Page]:
-        """Every page once; with `preview` the first one only.
+        """Every page once; with `preview` the first few at most.
 
         Raises:
             Invalid: robots.txt forbids one of `urls`, or it is no page of its site.
@@ -103,7 +108,7 @@ class Crawl:
         """
         waiting = deque((url, 0) for url in dict.fromkeys(self._starts))
         seen = {url for url, _step in waiting}
-        left = 1 if self.fetching.preview else self.source.max_pages
+        left = min(self.source.max_pages, _LOOK) if self.fetching.preview else self.source.max_pages
         while waiting and left:
             left -= 1
             url, step = waiting.popleft()
@@ -199,6 +204,8 @@ class Crawl:
             response, url = self._response(url)
             content_type = response.headers.get("content-type", "")
             found = decode(response.content, given=self.source.encoding, content_type=content_type)
+            if nests_too_deeply(found.text):
+                raise _Passed("type", self._no_page(url, _("it is nested too deeply to be one")))
             html, moved = self._drawn(url, found.text, response) if self.source.render else (found.text, None)
             if moved is None:
                 final = {"url": names.named(url)} if url != start else {}
@@ -238,15 +245,8 @@ class Crawl:
             refusals = self._client(url).refusals
             raise _Passed("gone", refusals.status(response.status, url, response.media_type, response.content))
         if response.media_type not in _PAGES and (response.media_type or not _is_markup(response.content)):
-            raise _Passed(
-                "type",
-                Invalid(
-                    _("{address} is not a web page", address=self.shown(url)),
-                    **self._at("urls"),
-                    cause=_("the server says that it is {type}", type=response.media_type or _("of no type")),
-                    mend=_("files are read by a source of type file_import, data by one of type api"),
-                ),
-            )
+            kind = response.media_type or _("of no type")
+            raise _Passed("type", self._no_page(url, _("the server says that it is {type}", type=kind)))
         return response
 
     def _client(self, url: str) -> Client:
@@ -267,9 +267,17 @@ class Crawl:
             client, address = self._clients[place], urljoin(url, "/robots.txt")
             ask = partial(client.request, "GET", address, accept=_ANSWERS)
             self._rules[place] = robots.read(ask, self._agent, self.shown(address))
-            client.interval = max(client.interval, self._rules[place].delay)
+            client.interval = max(client.interval, self._slower(address, self._rules[place].delay))
             client.wanted = _may_be_read
         return self._clients[place]
+
+    def _slower(self, address: str, delay: float) -> float:
+        """The seconds that a robots.txt wants between two requests, told where that is more than ours."""
+        if delay > 1 / self.source.rate_limit:
+            text = _("{address} asks for {seconds} s between two requests", address=self.shown(address), seconds=delay)
+            self.fetching.note(text)
+            self.tally.delay = max(self.tally.delay, delay)
+        return delay
 
     def _drawn(self, url: str, html: str, response: Response) -> Drawn:
         if self._browser is None:
@@ -303,6 +311,14 @@ class Crawl:
             **self._at("urls"),
             cause=refusal,
             mend=_("leave it out of urls:, or ask who runs the site"),
+        )
+
+    def _no_page(self, url: str, cause: str) -> Problem:
+        return Invalid(
+            _("{address} is not a web page", address=self.shown(url)),
+            **self._at("urls"),
+            cause=cause,
+            mend=_("files are read by a source of type file_import, data by one of type api"),
         )
 
     def _within(self, start: str, target: str) -> str:
@@ -356,6 +372,7 @@ class Crawl:
             passed=dict(sorted(tally.passed.items())),
             encodings=dict(sorted(tally.encodings.items())),
             unreadable=tally.unreadable,
+            delay=tally.delay,
         )
 
 

@@ -34,6 +34,9 @@ _LABELS: dict[str, tuple[str, ...]] = {
     "koi8-r": ("koi8_r",),
     "koi8-u": ("koi8_u",),
 }
+_CODE = (b"script", b"style")
+# So many bytes of words are enough to tell an encoding by.
+_ENOUGH = 1 << 17
 _GUESSES = ["cp950", "gb18030", "cp932", "cp949", "cp1252", "cp1251"]
 
 
@@ -99,11 +102,16 @@ def _looks_like(body: bytes) -> tuple[str, ...]:
 def _guessed(body: bytes) -> tuple[str, ...]:
     import charset_normalizer
 
-    # Tags are the same in every encoding, and the more of them there are the less the words weigh.
-    words = re.sub(rb"<script.*?</script>|<style.*?</style>|<[!/a-zA-Z][^>]*>", b" ", body, flags=re.DOTALL | re.I)
-    found = charset_normalizer.from_bytes(words, cp_isolation=_GUESSES).best()
+    found = charset_normalizer.from_bytes(_words(body), cp_isolation=_GUESSES).best()
     name = found.encoding if found else "utf-8"
     return _BIG5 if name == "cp950" else (name,)
+
+
+def _words(body: bytes) -> bytes:
+    """What stands between the tags, which are the same in every encoding; `<` and blank are never half a character."""
+    parts = (part.partition(b">")[2] for part in body.split(b"<") if not part[:6].lower().startswith(_CODE))
+    words = b" ".join(filter(None, (part.strip() for part in parts)))
+    return words if len(words) <= _ENOUGH else words[:_ENOUGH].rpartition(b" ")[0]
 
 
 def _best(body: bytes, candidates: tuple[str, ...]) -> Decoded:

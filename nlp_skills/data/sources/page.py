@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 _ATTRIBUTE = re.compile(r"(?P<css>.*)@(?P<name>[A-Za-z_][\w.:-]*)\Z", re.DOTALL)
-_UNSEEN = frozenset({"script", "style", "noscript", "template", "svg", "head"})
-_BLOCKS = frozenset(
-    re.findall(
-        r"\w+",
-        """address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption
-        figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu nav ol optgroup option p pre section
-        summary table tbody td tfoot th thead tr ul""",
-    )
+
+
+def _tags(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+_UNSEEN = _tags("script style noscript template svg head")
+# Blocks that are closed by a tag or not at all, and those that also end by themselves.
+_CLOSED = _tags(
+    """address article aside blockquote center details dialog dir div dl fieldset figcaption figure footer form
+    h1 h2 h3 h4 h5 h6 header main menu nav ol pre section summary table ul"""
 )
+_BLOCKS = _CLOSED | _tags("body caption dd dt hr html legend li optgroup option p tbody td tfoot th thead tr")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+_HARMLESS_TAGS = 20_000
+# Parsing takes time with the square of how deep blocks nest.
+_DEEPEST = 2_000
 # Chinese and Japanese, written without spaces: a line break in the source between two of these is none in the text.
 _WIDE = r"[\u2e80-\u303f\u3040-\u30ff\u3100-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff60]"
 _BROKEN = re.compile(rf"(?<={_WIDE})[ \t]*[\r\n]\s*(?={_WIDE})")
@@ -34,6 +42,19 @@ _SPACES = re.compile(r"\s+")
 _BLOCK = "\x00"
 _COUNTED = ("div", "p", "li", "tr", "article", "h1", "h2", "h3", "a")
 _LARGEST = 40
+
+
+def nests_too_deeply(html: str) -> bool:
+    """Whether a page is made to keep a parser busy for hours, as no page for readers is."""
+    if html.count("<") < _HARMLESS_TAGS:
+        return False
+    depth = 0
+    for closing, name in _TAG.findall(html):
+        if name.lower() in _CLOSED:
+            depth = max(0, depth - 1) if closing else depth + 1
+            if depth > _DEEPEST:
+                return True
+    return False
 
 
 class WrongSelector(ValueError):

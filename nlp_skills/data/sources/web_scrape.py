@@ -40,6 +40,8 @@ def fetch(source: WebScrape, fetching: Fetching) -> Generator[Row, None, None]:
         for page in crawl.pages():
             for row in reading.rows(page):
                 yield {**row, **{name: value for name, value in _about(page, crawl).items() if name not in row}}
+            if fetching.preview and reading.kept:
+                break
     reading.finish(crawl, fetching)
     fetching.record.update(
         rows=reading.kept, other_keywords=reading.unwanted, seconds=round(time.monotonic() - started, 1)
