@@ -59,8 +59,8 @@ def _stopped(command: str, as_json: bool) -> int:
 
 def _show(done: Regenerated) -> None:
     kept = {True: _("kept"), False: _("fetched")}
-    rows = [[s.name, s.type, str(s.rows), kept[s.reused], "; ".join(s.reasons)] for s in done.sources]
-    frame.table((_("source"), _("type"), _("rows"), "", _("why")), rows, right=[2])
+    rows = [[s.name, s.type, str(s.rows), ": ".join([kept[s.reused], *s.reasons[:1]])] for s in done.sources]
+    frame.table((_("source"), _("type"), _("rows"), ""), rows, right=[2])
     frame.splits(done.splits)
     frame.say(_("duplicates dropped: {count}", count=done.duplicates_dropped))
     frame.say(_("near-identical rows dropped: {count}, kept: {kept}", count=done.near_dropped, kept=done.near_kept))

@@ -133,6 +133,8 @@ def _regenerated(folder: TaskFolder, task: Task, config: DataSource, wish: _Wish
     fetched = [_fetched(source, state, folder, wish, bar) for source, state in pairs]
     after = staleness.stale(folder)
     built = _rebuilt(folder, task, config, bar) if wish.everything or _to_build(after) else None
+    if built is None:
+        bar.advance(_BUILD_STEPS, note="")
     return _finished(folder, task, config, fetched, after, built)
 
 

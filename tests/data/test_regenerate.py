@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 from conftest import DATA_SOURCE_YAML, LABELS, Ran, reviews, write_rows
+from fixtures_llm import Said
 
 from nlp_skills.data import regenerate as room
-from nlp_skills.data import snapshot, sources
+from nlp_skills.data import review, snapshot, sources
 from nlp_skills.data.regenerate import Regenerated, regenerate
 from nlp_skills.errors import Invalid, Usage
+from nlp_skills.schema.source import LlmGenerated
 from nlp_skills.workspace.folder import TaskFolder
 
 SPLITS = ("train", "valid", "test")
@@ -316,6 +318,60 @@ def test_a_task_that_the_first_release_made_comes_to_the_same_and_gets_a_lock(ta
     done = regenerate(folder)
     assert (done.rebuilt, done.changed) == (True, False)
     assert (task / "data" / "data.lock.yaml").is_file()
+
+
+_REVIEWED = """
+  - type: llm_generated
+    name: made
+    model: fake-small
+    base_url: {url}/v1
+    prompt_template: Write {{count}} reviews.
+    count: 6
+    batch_size: 3
+    validation: {{require_review: true}}
+split:"""
+
+
+def answer(body: dict[str, Any]) -> Said:
+    """Rows that have nothing in common, others for every other question of the fake model."""
+    chance = random.Random(json.dumps([body["messages"], body.get("seed")]))
+    texts = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz ", k=40)).strip() for _row in range(3)]
+    return Said(json.dumps({"rows": [{"text": text, "label": "neutral"} for text in texts]}))
+
+
+def test_rows_that_wait_for_review_hold_up_nothing_but_themselves(task: Path, fake_chat: Any, cli: Any) -> None:
+    fake = fake_chat(answer)
+    path = task / "data_source.yaml"
+    path.write_text(path.read_text().replace("\nsplit:", _REVIEWED.format(url=fake.url)))
+    done: Ran = cli("regenerate", task, "--json")
+    assert [(entry["rows"], entry["waiting"]) for entry in done.json["sources"]] == [(120, 0), (0, 6)]
+    assert any("nlp-skills review" in warning for warning in done.json["warnings"])
+    status: Ran = cli("status", task, "--json")
+    assert (status.code, status.json["waiting"], status.json["next"]) == (0, {"made": 6}, "nlp-skills review")
+    asked, folder = fake.questions, TaskFolder.at(task)
+    source = folder.sources().sources[1]
+    assert isinstance(source, LlmGenerated)
+    for entry in review.state(folder, source).entries:
+        review.decide(folder, source, entry.key, review.Decision("accept"))
+    status = cli("status", task, "--json")
+    assert (status.code, status.json["waiting"], status.json["next"]) == (1, {}, "nlp-skills regenerate")
+    done = cli("regenerate", task, "--json")
+    assert [(entry["rows"], entry["reused"]) for entry in done.json["sources"]] == [(120, True), (6, False)]
+    assert sum(row["_source"] == "made" for name in SPLITS for row in split_rows(task, name)) == 6
+    assert fake.questions == asked, "what was answered is replayed"
+    cli("regenerate", task, "--source", "made", "--refresh")
+    assert fake.questions == 2 * asked
+
+
+def test_when_every_row_waits_there_is_nothing_to_split(task: Path, fake_chat: Any, cli: Any) -> None:
+    path = task / "data_source.yaml"
+    text = "sources:" + _REVIEWED.format(url=fake_chat(answer).url)
+    path.write_text(text + path.read_text().partition("split:")[2])
+    ran: Ran = cli("regenerate", task)
+    assert ran.code == 1
+    assert "rows that wait for review: 6" in ran.err
+    assert "nlp-skills review" in ran.err
+    assert not (task / "data" / "train.jsonl").exists()
 
 
 _HOLD = """
