@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from web_pages import Site, page, review, serving
 
+from nlp_skills import extras
 from nlp_skills.data import sources
 from nlp_skills.data.sources import browser, http
 from nlp_skills.data.sources.decoding import decode
@@ -218,6 +219,7 @@ def line_of(folder: TaskFolder, key: str) -> int:
         ("電池は長持ち", "euc_jp", "text/html", "euc-jp", "euc_jp"),
         ("繁體，UTF-16。", "utf-16", "text/html", "", "utf-16-le"),
         ("繁體，UTF-16。", "utf-16-be", "text/html", "", "utf-16-be"),
+        ("繁體，UTF-8。", "utf-8", "text/html", "utf-16", "utf-8"),
         ("繁體，有記號。", "utf-8-sig", "text/html; charset=iso-8859-1", "big5", "utf-8"),
         ("繁體，沒有說。", "utf-8", "text/html", "", "utf-8"),
         ("繁體，說錯了名字。", "utf-8", "text/html; charset=klingon", "", "utf-8"),
@@ -247,6 +249,11 @@ def test_the_encoding_that_is_given_wins_and_an_unknown_one_is_refused(site: Sit
     assert Scraped(folder, selectors={"text": "p"}, encoding="big5").column("text") == ["中文"]
     problem = refused(folder, selectors={"text": "p"}, encoding="klingon")
     assert "klingon" in problem.message and problem.line == line_of(folder, "encoding")
+
+
+def test_either_order_of_utf_16_is_read_when_it_is_given() -> None:
+    for codec in ("utf-16-le", "utf-16-be"):
+        assert decode("\ufeff<p>中文".encode(codec), given="UTF-16").text == "<p>中文"
 
 
 def test_bytes_that_cannot_be_read_are_counted_and_said(site: Site, folder: TaskFolder) -> None:
@@ -408,6 +415,7 @@ def test_a_slow_page_a_dead_server_and_a_page_that_is_none(site: Site, folder: T
     assert "0.2 s" in refused(folder, selectors=SELECTORS, timeout=0.2).message
     problem = refused(folder, urls=["http://127.0.0.1:9/"], selectors=SELECTORS)
     assert isinstance(problem, Unavailable) and "robots.txt" in problem.message
+    assert "check that the server runs" in str(problem.mend)
     site.put("/", b"\x89PNG", kind="image/png")
     problem = refused(folder, selectors=SELECTORS)
     assert isinstance(problem, Invalid) and "image/png" in str(problem.cause)
@@ -505,6 +513,7 @@ def test_a_look_goes_on_to_a_page_that_has_rows(site: Site, folder: TaskFolder) 
 
 KILLED = """
 import sys
+from nlp_skills import extras
 from nlp_skills.data import sources
 from nlp_skills.workspace.folder import TaskFolder
 folder = TaskFolder.at(__import__("pathlib").Path(sys.argv[1]))
@@ -587,6 +596,17 @@ def test_what_to_wait_for_appears_or_is_missed(
     assert found.column("text") == ["B"]
     problem = refused(folder, selectors={"text": "b"}, render=True, wait_for="#never", timeout=1.0)
     assert "wait_for" in problem.message and "${SITE}/" in problem.message
+
+
+def test_a_package_that_is_not_there(site: Site, folder: TaskFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing(site)
+    monkeypatch.setattr(extras, "installed", lambda module: module != "playwright")
+    with pytest.raises(Unavailable, match="browser") as caught:
+        Scraped(folder, selectors=SELECTORS, row=".review", render=True)
+    assert "[browser]" in str(caught.value.mend) or "--extra browser" in str(caught.value.mend)
+    monkeypatch.setattr(extras, "installed", lambda module: module != "selectolax")
+    with pytest.raises(Unavailable, match="web"):
+        Scraped(folder, selectors=SELECTORS, row=".review")
 
 
 def test_a_browser_that_is_not_there(site: Site, folder: TaskFolder, monkeypatch: pytest.MonkeyPatch) -> None:

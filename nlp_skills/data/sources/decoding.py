@@ -18,7 +18,8 @@ _HEADER = re.compile(r"""charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 _BIG5 = ("cp950", "big5hkscs")
 _LABELS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("utf-8", "utf8", "unicode-1-1-utf-8"), ("utf-8",)),
-    **dict.fromkeys(("utf-16", "utf-16le", "ucs-2", "unicode"), ("utf-16-le",)),
+    **dict.fromkeys(("utf-16", "utf16", "ucs-2", "unicode"), ("utf-16",)),
+    "utf-16le": ("utf-16-le",),
     "utf-16be": ("utf-16-be",),
     **dict.fromkeys(("big5", "big5-hkscs", "cn-big5", "csbig5", "x-x-big5", "big-5", "cp950"), _BIG5),
     **dict.fromkeys(("gbk", "gb2312", "gb_2312-80", "gb18030", "x-gbk", "csgb2312", "chinese", "cp936"), ("gb18030",)),
@@ -84,7 +85,7 @@ def _in_page(body: bytes) -> tuple[str, ...]:
     found = _XML.search(head) or _META.search(head)
     candidates = _LABELS.get(found[1].decode("ascii", "replace").lower(), ()) if found else ()
     # Whoever could read "utf-16" in single bytes is not reading UTF-16.
-    return ("utf-8",) if candidates[:1] in (("utf-16-le",), ("utf-16-be",)) else candidates
+    return ("utf-8",) if candidates and candidates[0].startswith("utf-16") else candidates
 
 
 def _looks_like(body: bytes) -> tuple[str, ...]:

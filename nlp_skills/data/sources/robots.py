@@ -86,7 +86,7 @@ def read(ask: Callable[[], Response], agent: str, address: str) -> Rules:
             file=problem.file,
             line=problem.line,
             cause=f"{problem.message}; {problem.cause}" if problem.cause else problem.message,
-            mend=_("try again later: a site that cannot say what it allows must be left alone until it can"),
+            mend=problem.mend or _("try again later: what a site cannot say it allows must be left alone"),
         ) from problem
     if answer.status in (401, 403):
         reason = _("{address} answers {status}: the site is closed to programs", address=address, status=answer.status)
