@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +69,57 @@ def test_short_and_empty_texts() -> None:
 def test_a_flood_of_one_template_is_one_cluster_in_little_time() -> None:
     template = "This is the text that every customer is asked to send back to us unchanged, with number {} at its end"
     assert set(near.clusters([template.format(number) for number in range(5000)], 0.8)) == {0}
+
+
+def test_a_text_is_found_again_among_thousands_of_its_template() -> None:
+    """Most pairs here have a similarity of 0.7: nothing may be joined that is not near, and little may be missed."""
+    rng = random.Random(3)
+    template = (
+        "dear customer, your order {} of our camera will arrive at the shop number {} today, please bring your card"
+    )
+    texts = [template.format(rng.randrange(10**8), rng.randrange(10**4)) for _ in range(4000)]
+    twins = [text.replace("today", "tomday") for text in texts[:200]]
+    expected = [near.similarity(near.grams(texts[n]), near.grams(twins[n])) >= 0.9 for n in range(200)]
+    found = near.clusters(texts + twins, 0.9)
+    assert all(expected)
+    assert sum(found[4000 + n] == found[n] for n in range(200)) >= 180
+    assert len(set(found[:4000])) > 3900
+
+
+def test_without_memory_the_same_clusters(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    texts = [chinese(rng, rng.randrange(100)) for _ in range(500)]
+    texts += [changed(rng, text) + "😀" for text in texts if len(text) > 30]
+    seen: list[int] = []
+    forest = near.joined(texts, 0.7, tmp_path, seen.append)
+    assert [forest.root(n) for n in range(len(texts))] == near.clusters(texts, 0.7)
+    assert sum(len(members) for members in forest.groups().values()) > 200
+    assert seen[-1] == len(texts)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.95])
+def test_recall_holds_at_every_threshold(threshold: float) -> None:
+    rng = random.Random(5)
+    texts = [chinese(rng, 120) for _ in range(300)]
+    pairs = []
+    for text in texts:
+        twin = following = text
+        while near.similarity(near.grams(text), near.grams(following)) >= threshold:
+            twin, following = following, changed(rng, following)
+        pairs.append(twin)
+    found = near.clusters(texts + pairs, threshold)
+    assert all(text != twin for text, twin in zip(texts, pairs, strict=True))
+    assert sum(found[300 + n] != n for n in range(300)) <= 2
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9, 1.0])
+def test_the_sieve_misses_none(threshold: float) -> None:
+    rng = random.Random(6)
+    texts = ["".join(rng.choices("abc", k=rng.randrange(1, 12))) for _ in range(150)]
+    sets = [near.grams(text) for text in texts]
+    sieve = near.Sieve(threshold, sets[:50])
+    for number, own in enumerate(sets):
+        similar = {n for n in range(number) if near.similarity(sets[n], own) >= threshold}
+        assert similar <= set(sieve.candidates(own))
+        sieve.add(number, own)
