@@ -10,7 +10,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills import extras, files
+from nlp_skills import extras
+from nlp_skills.data import digests
 from nlp_skills.data.sources import Fetching, cells
 from nlp_skills.data.sources import connecting as to
 from nlp_skills.data.sources.settings import filled, line_of
@@ -85,7 +86,8 @@ def inputs(source: Database, folder: TaskFolder) -> dict[str, str]:
         return {}
     names = (url.database, f"{url.database}-wal")
     present = [name for name in names if (folder.root / name).is_file() and (folder.root / name).stat().st_size]
-    return {name: files.sha256_file(folder.root / name) for name in present}
+    hashes = digests.of(folder, [folder.root / name for name in present])
+    return {name: hashes[folder.root / name] for name in present if folder.root / name in hashes}
 
 
 @dataclass
