@@ -79,8 +79,10 @@ def inputs(source: Database, folder: TaskFolder) -> dict[str, str]:
         Invalid: a variable of the connection is not set, or it is no URL.
         Unavailable: SQLAlchemy is not installed.
     """
-    extras.need("data", "sqlalchemy")
     found, secrets = filled(source, folder)
+    if "sqlite" not in f"{found.connection} {found.driver}".lower():
+        return {}  # known without SQLAlchemy, which takes half a second to load
+    extras.need("data", "sqlalchemy")
     url = to.url_of(found, folder, secrets)
     if url.get_backend_name() != "sqlite" or not url.database:
         return {}
