@@ -494,6 +494,16 @@ def test_a_refresh_that_fails_keeps_what_was_recorded(site: Site, folder: TaskFo
     assert Scraped(folder, selectors=SELECTORS, row=".review").rows == first.rows
 
 
+def test_after_a_refresh_no_older_page_comes_back(site: Site, folder: TaskFolder) -> None:
+    listing(site, "/", 1, 0, "<a href='/b'>x</a>")
+    listing(site, "/b", 1, 1)
+    assert len(Scraped(folder, selectors=SELECTORS, row=".review", depth=1).rows) == 2
+    site.put("/b", "x", status=500)
+    refreshed = Scraped(folder, selectors=SELECTORS, row=".review", depth=1, refresh=True)
+    assert len(refreshed.rows) == 1
+    assert Scraped(folder, selectors=SELECTORS, row=".review", depth=1).rows == refreshed.rows
+
+
 def test_a_look_asks_for_one_page_and_writes_nothing(site: Site, folder: TaskFolder) -> None:
     listing(site, "/", 2, 0, "<a href='/b'>x</a>")
     listing(site, "/b")
