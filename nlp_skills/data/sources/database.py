@@ -81,7 +81,7 @@ def inputs(source: Database, folder: TaskFolder) -> dict[str, str]:
     """
     found, secrets = filled(source, folder)
     if "sqlite" not in f"{found.connection} {found.driver}".lower():
-        return {}  # known without SQLAlchemy, which takes half a second to load
+        return {}  # known without loading SQLAlchemy
     extras.need("data", "sqlalchemy")
     url = to.url_of(found, folder, secrets)
     if url.get_backend_name() != "sqlite" or not url.database:
