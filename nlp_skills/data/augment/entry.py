@@ -112,7 +112,7 @@ def _entry(
     position = methods.index(given["method"]) if given["method"] in methods else len(methods)
     settings = {key: value for key, value in given.items() if value is not None}
     if variables.literal_secrets(settings):
-        mend = _("write ${{NAME}} and set the variable NAME in the shell or in the file .env of the task")
+        mend = _("write ${NAME} and set the variable NAME in the shell or in the file .env of the task")
         raise Usage(_("a secret is not written to data_source.yaml"), mend=mend)
     earlier = {}
     if position < len(methods):
