@@ -32,6 +32,7 @@ _PATIENCE = 8
 _RARE_WIDTH = 3
 _LONG = 8
 _SAMPLE = 2000
+_FEW = 4
 _BATCH_CHARACTERS = 200_000
 _BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
 
@@ -300,10 +301,10 @@ def _rare_sketches(texts: Sequence[str], common: set[str]) -> Any:
 
 
 def _common(sample: Iterable[str]) -> set[str]:
-    """The long grams that a hundredth of a sample share."""
+    """The long grams that belong to the template: one in fifty texts has them, and more than a few."""
     texts = list(sample)
     counts = Counter(gram for text in texts for gram in _long_grams(text))
-    return {gram for gram, count in counts.items() if count > 1 + len(texts) // 100}
+    return {gram for gram, count in counts.items() if count > max(_FEW, len(texts) // 50)}
 
 
 def _long_grams(text: str) -> set[str]:
