@@ -125,18 +125,19 @@ def restore(names: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
     if as_json:
         frame.emit(done.as_dict())
     else:
-        _show_restored(done)
+        _show_restored(folder, done)
     return 0
 
 
-def _show_restored(done: Restored) -> None:
+def _show_restored(folder: TaskFolder, done: Restored) -> None:
     for path in done.restored:
         frame.say(_("would be replaced: {path}", path=path) if done.dry_run else _("replaced: {path}", path=path))
     frame.say(_("as they were already: {count}", count=len(done.same)))
     if done.config_changed:
         names = ", ".join(done.config_changed)
         frame.warn([_("data_source.yaml is not as it was for {version}: {names}", version=done.version, names=names)])
-        frame.note(_("  it was kept; compare: diff data_source.yaml {path}", path=done.config))
+        paths = " ".join(frame.shown(path) for path in (folder.sources_path, folder.root / str(done.config)))
+        frame.note(_("  it was kept; compare: diff {paths}", paths=paths))
     if not done.dry_run:
         frame.say(_("data/ is that of {version}", version=done.version))
         frame.say(_("next: {command}", command="nlp-skills validate"))
