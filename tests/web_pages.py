@@ -85,6 +85,7 @@ def serving() -> Iterator[Site]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # the head and the body of an answer leave together
 
         def do_GET(self) -> None:
             site.asked.append((time.monotonic(), self.path))
