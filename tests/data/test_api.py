@@ -295,6 +295,22 @@ def test_endless_pages_are_refused(folder: TaskFolder, fake_api: FakeApi, pagina
     assert len(fake_api.seen) == 2
 
 
+@pytest.mark.parametrize(
+    "pagination",
+    [{"type": "cursor", "cursor": "more", "param": "after"}, {"type": "link", "path": "link"}],
+)
+def test_a_way_that_leads_back_is_refused_whatever_the_rows(
+    folder: TaskFolder, fake_api: FakeApi, pagination: dict[str, Any]
+) -> None:
+    items = [{"number": 1}, {"number": 2}]
+    fake_api.answer = lambda seen: Reply(
+        {"items": [{"number": len(fake_api.seen)}, *items], "more": "same", "link": "?page=1"}
+    )
+    problem = refusal(folder, fake_api.url, records="items", pagination=pagination)
+    assert (problem.message, problem.cause) == ("endless pagination", "page 2 leads back to an earlier one")
+    assert len(fake_api.seen) == 2
+
+
 def test_rows_one_at_a_time_may_repeat_but_not_for_ever(folder: TaskFolder, fake_api: FakeApi) -> None:
     words = ["好", "好", "壞"]
     fake_api.answer = lambda seen: Reply(
@@ -629,6 +645,31 @@ def test_a_server_that_fails_later_is_gone_on_with(folder: TaskFolder, fake_api:
     rows, fetching = fetched(folder, fake_api.url, **settings)
     assert numbers(rows) == [1, 2, 3, 4]
     assert (fetching.record["requests"], fetching.record["pages"], fetching.record["pages_kept"]) == (3, 5, 2)
+
+
+def test_pages_are_kept_without_the_key_in_their_links(
+    folder: TaskFolder, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_KEY", "s3cr3t-key-3")
+    monkeypatch.setenv("SHOP_PASS", "s3cr3t-pass-3")
+
+    def answer(seen: Seen) -> Reply:
+        assert (seen.query["X-API-Key"], seen.query["pass"]) == ("s3cr3t-key-3", "s3cr3t-pass-3")
+        page = int(seen.query.get("page", "1"))
+        link = f"?page={page + 1}&X-API-Key=s3cr3t-key-3&pass=s3cr3t-pass-3" if page < 4 else None
+        return Reply({"items": [{"number": 10 * page + n} for n in range(10)], "next": link})
+
+    fake_api.answer = answer
+    source = source_of(
+        f"{fake_api.url}/rows",
+        params={"pass": "${SHOP_PASS}"},
+        auth={"type": "api_key", "key": "${SHOP_KEY}", "in": "query"},
+        pagination={"type": "link", "path": "next"},
+    )
+    interrupted(folder, source, pages=2)
+    assert "s3cr3t" not in sources.recording_path(folder, source).read_text()
+    assert numbers(list(sources.fetch(source, sources.Fetching(folder)))) == list(range(10, 50))
+    assert len(fake_api.seen) == 4
 
 
 def test_a_token_in_a_header_of_ones_own(folder: TaskFolder, httpbin: Server, monkeypatch: pytest.MonkeyPatch) -> None:
