@@ -215,7 +215,7 @@ def test_a_literal_password_and_a_limit_without_order_are_warned_about() -> None
     assert warned("SELECT 1 LIMIT 5") == 1
     assert warned("select 1 fetch first 5 rows only") == 1
     assert warned("SELECT 1 ORDER BY id LIMIT 5") == 0
-    assert warned("SELECT 'LIMIT' FROM t -- limit 3") == 0
+    assert warned("SELECT 'LIMIT' FROM t ORDER BY 1 -- limit 3") == 0
     assert warned("SELECT 1", "mysql://u:p@h/d") == 1
     assert warned("SELECT 1", "mysql://u:${P}@h/d") == 0
 

@@ -67,12 +67,20 @@ def connect(source: Database, folder: TaskFolder, secrets: Variables) -> Connect
         if dialect == "postgresql":
             return connection.execution_options(postgresql_readonly=True)
         if dialect in ("mysql", "mariadb"):
+            _let_think(connection)
             connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
             connection.rollback()
             connection.exec_driver_sql("START TRANSACTION READ ONLY")
     except (DBAPIError, OSError) as error:
         raise _no_connection(url, words(error, secrets)) from error
     return connection
+
+
+def _let_think(connection: Connection) -> None:
+    """Only the greeting was urgent: PyMySQL's one time-out for reading would stop a long query too."""
+    driver: Any = connection.connection.dbapi_connection
+    if connection.dialect.driver == "pymysql" and "read_timeout" in _arguments(connection.engine.url):
+        driver._read_timeout = None
 
 
 def url_of(source: Database, folder: TaskFolder, secrets: Variables) -> URL:
@@ -120,11 +128,13 @@ def bound(query: Sql, date: dt.date, dialect: Dialect) -> tuple[str, Any]:
 
 
 def abandon(connection: Connection, result: CursorResult[Any]) -> None:
-    """Close in the middle of a result. PyMySQL would read all of the rest first."""
+    """Close in the middle of a result."""
     cursor: Any = result.cursor
     if connection.dialect.driver == "pymysql" and cursor is not None:
+        # It would read all of the rest first, and has no public way to be told not to.
+        if pending := cursor._result:
+            pending.unbuffered_active = False
         connection.invalidate()
-        cursor.connection = None
     result.close()
 
 
@@ -132,7 +142,7 @@ def words(error: Exception, secrets: Variables) -> str:
     """The driver's own words, first line, without anything secret."""
     said = getattr(error, "orig", None) or error
     if len(said.args) > 1 and isinstance(said.args[0], int):
-        said = f"{said.args[1]} ({said.args[0]})"
+        said = " ".join(f"{said.args[1]} ({said.args[0]})".split())
     return secrets.hide(str(said).strip().split("\n", 1)[0])
 
 
@@ -170,9 +180,10 @@ def _arguments(url: URL) -> dict[str, Any]:
     driver = url.get_driver_name()
     name = _TIMEOUTS.get(driver)
     found: dict[str, Any] = {name: CONNECT_SECONDS} if name and name not in url.query else {}
-    if driver == "pymysql" and url.password:
+    if driver == "pymysql":
+        found |= {} if "read_timeout" in url.query else {"read_timeout": CONNECT_SECONDS}
         # It would write the password as Latin-1.
-        found["password"] = str(url.password).encode("utf-8")
+        found |= {"password": str(url.password).encode("utf-8")} if url.password else {}
     return found
 
 
