@@ -14,7 +14,6 @@ from nlp_skills.data import rows as lines
 from nlp_skills.data.workbench import Texts, Workbench
 
 _EXCERPT = 200
-_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def near_duplicates(
 
 def _outdone(bench: Workbench, ranked: Sequence[int], threshold: float, pinned: Sequence[int]) -> Iterator[Dropped]:
     """Those of a list, best first, that one kept before them outdoes."""
-    sieve = near.Sieve(threshold, (near.grams(bench.text(number)) for number in ranked[:_SAMPLE]))
+    sieve = near.Sieve(threshold, map(bench.text, ranked))
     for place, number in enumerate(ranked):
         own = near.grams(bench.text(number))
         for rival in () if pinned[number] else sieve.candidates(own):

@@ -31,7 +31,7 @@ _CLUSTER_PROBES = 32
 _PATIENCE = 8
 _RARE_WIDTH = 3
 _LONG = 8
-_SAMPLE = 2000
+_SAMPLE_CHARACTERS = 200_000
 _FEW = 4
 _BATCH_CHARACTERS = 200_000
 _BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
@@ -94,6 +94,16 @@ def grams(text: str) -> set[str]:
     return {text[index : index + 3] for index in range(max(1, len(text) - 2))}
 
 
+def sample(texts: Iterable[str]) -> Iterator[str]:
+    """The first of some texts: enough to know which grams are common, and not more than fit in memory."""
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text)
+        if size > _SAMPLE_CHARACTERS:
+            return
+
+
 def similarity(one: set[str], other: set[str]) -> float:
     """Jaccard similarity, 0 to 1."""
     shared = len(one & other)
@@ -134,14 +144,14 @@ class Sieve:
 
     Of two sets of grams with a similarity of t, each shares at least t of its grams with the other. So, in any
     order of all grams, their first (1 - t) of grams and one more have a gram in common. In the order of rarity,
-    hardly any other two sets do.
+    as `texts` tell it, hardly any other two sets do.
     """
 
-    def __init__(self, near: float, sample: Iterable[set[str]]) -> None:
+    def __init__(self, near: float, texts: Iterable[str]) -> None:
         self._near = near
         self._frequency: Counter[str] = Counter()
-        for found in sample:
-            self._frequency.update(found)
+        for text in sample(texts):
+            self._frequency.update(grams(text))
         self._holders: dict[str, list[int]] = {}
 
     def candidates(self, found: set[str]) -> list[int]:
@@ -165,7 +175,8 @@ class _Search:
 
     Texts that agree in a band of their sketches are compared. One that was compared in vain `_PATIENCE` times,
     or that so many are near to that comparing with it was given up, is a child of some template that many share:
-    such texts are compared once more, with those that agree in what is rare among them.
+    such texts, and those they were no longer compared with, are compared once more where they agree in what is
+    rare among them.
     """
 
     def __init__(
@@ -173,15 +184,15 @@ class _Search:
     ) -> None:
         self.texts, self.near, self.forest, self.folder, self.tick = texts, near, forest, folder, tick
         self.vain = bytearray(len(texts))
-        self.passed_over = bytearray(len(texts))
+        self.again = bytearray(len(texts))
         self.last_vain = array("i", [-1]) * len(texts)
 
     def run(self) -> None:
         self._round(range(len(self.texts)), _width(self.near), _sketches)
-        flood = array("i", (i for i, vain in enumerate(self.vain) if vain >= _PATIENCE or self.passed_over[i]))
+        flood = array("i", (index for index, flag in enumerate(self.again) if flag))
         if flood:
             self.vain = bytearray(len(self.texts))
-            common = _common(self.texts[index] for index in flood[:: max(1, len(flood) // _SAMPLE)])
+            common = _common(sample(self.texts[index] for index in flood))
             self._round(flood, _RARE_WIDTH, lambda batch: _rare_sketches(batch, common))
 
     def _round(self, numbers: Sequence[int], width: int, sketches: Callable[[Sequence[str]], Any]) -> None:
@@ -201,11 +212,13 @@ class _Search:
     def _shelf(self) -> IO[bytes]:
         return io.BytesIO() if self.folder is None else tempfile.TemporaryFile(dir=self.folder)
 
-    def _compare(self, members: Sequence[int]) -> None:
+    def _compare(self, agreeing: Sequence[int]) -> None:
         vain, root = self.vain, self.forest.root
-        members = [number for number in members if vain[number] < _PATIENCE]
-        if len({root(number) for number in members}) < 2 or self.last_vain[members[-1]] == members[0]:
+        first, last = agreeing[0], agreeing[-1]
+        met = len(agreeing) == 2 and self.last_vain[last] == first
+        if met or len({root(number) for number in agreeing}) < 2:
             return
+        members = [number for number in agreeing if vain[number] < _PATIENCE]
         offered: list[tuple[int, set[str]]] = []
         probes: Counter[int] = Counter()
         for number in members:
@@ -218,7 +231,10 @@ class _Search:
             if probes[leader] <= _CLUSTER_PROBES:
                 offered.append((number, own))
             else:
-                self.passed_over[number] = 1
+                self.again[number] = 1
+        if any(vain[number] >= _PATIENCE for number in agreeing):
+            for number in agreeing:
+                self.again[number] = 1
 
     def _meet(self, number: int, own: set[str], offered: Sequence[tuple[int, set[str]]]) -> bool:
         """Join a text with those that it is near; True when one lost its patience."""
@@ -300,9 +316,9 @@ def _rare_sketches(texts: Sequence[str], common: set[str]) -> Any:
     return rensa.RMinHash.digest_matrix_from_token_sets(rare, _PERMUTATIONS, _SEED)
 
 
-def _common(sample: Iterable[str]) -> set[str]:
+def _common(some: Iterable[str]) -> set[str]:
     """The long grams that belong to the template: one in fifty texts has them, and more than a few."""
-    texts = list(sample)
+    texts = list(some)
     counts = Counter(gram for text in texts for gram in _long_grams(text))
     return {gram for gram, count in counts.items() if count > max(_FEW, len(texts) // 50)}
 

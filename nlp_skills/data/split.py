@@ -68,9 +68,9 @@ def divide(rows: Rows, config: Split) -> bytearray:
     return chosen
 
 
-def keyed_hash(seed: int, key: str) -> bytes:
+def keyed_hash(seed: int, key: str) -> str:
     """A row's place in the shuffled order of this seed."""
-    return hashlib.blake2b(key.encode("utf-8"), digest_size=12, key=str(seed).encode("ascii")).digest()
+    return hashlib.blake2b(key.encode("utf-8"), digest_size=12, key=str(seed).encode("ascii")).hexdigest()
 
 
 class _Units:

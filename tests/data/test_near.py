@@ -121,7 +121,7 @@ def test_the_sieve_misses_none(threshold: float) -> None:
     rng = random.Random(6)
     texts = ["".join(rng.choices("abc", k=rng.randrange(1, 12))) for _ in range(150)]
     sets = [near.grams(text) for text in texts]
-    sieve = near.Sieve(threshold, sets[:50])
+    sieve = near.Sieve(threshold, texts[:50])
     for number, own in enumerate(sets):
         similar = {n for n in range(number) if near.similarity(sets[n], own) >= threshold}
         assert similar <= set(sieve.candidates(own))
