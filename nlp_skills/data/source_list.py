@@ -102,7 +102,7 @@ def add(folder: TaskFolder, settings: Mapping[str, Any], *, check: bool = True) 
         if check:
             seen = look(folder, source, PREVIEW_ROWS)
             entry.update(_pinned(source, seen))
-            rows, warnings = preview(source, folder.task(), seen.raw), seen.warnings
+            rows, warnings = preview(source, folder.task(), seen.raw, folder), seen.warnings
         _append(folder, position, {"name": source.name, **entry})
         digest.write(folder)
     return Added(source, rows, [*sources.warnings(source), *warnings])
@@ -125,7 +125,7 @@ def edit(folder: TaskFolder, name: str, changes: Mapping[KeyPath, Any], *, check
         source = DataSource.check(found.data, folder.sources_path, found.lines).sources[position]
         _check_mapping(folder, source.mapping)
         seen = look(folder, source, PREVIEW_ROWS) if check else None
-        rows = preview(source, folder.task(), seen.raw) if seen else []
+        rows = preview(source, folder.task(), seen.raw, folder) if seen else []
         files.write_text(folder.sources_path, text)
         digest.write(folder)
     return Added(source, rows, [*sources.warnings(source), *(seen.warnings if seen else [])])
@@ -243,7 +243,7 @@ def _checked(folder: TaskFolder, source: Source, count: int) -> Checked:
         return Checked(source, problem=problem, warnings=sources.warnings(source))
     warnings = [*sources.warnings(source), *seen.warnings]
     try:
-        rows = preview(source, folder.task(), seen.raw)
+        rows = preview(source, folder.task(), seen.raw, folder)
     except Problem as problem:
         return Checked(source, seen.columns, [], seen.seconds, warnings, problem)
     return Checked(source, seen.columns, rows[:count], seen.seconds, [*warnings, *_row_warnings(folder, rows)])
