@@ -132,13 +132,13 @@ class _Mapping:
             line=line_of(self.source, self.folder, "mapping") if self.folder and known else None,
             cause=_("{reason}; columns: {columns}", reason=_first_line(error), columns=_columns(raw)),
             mend=_(
-                'write a column, or a path such as content.body or tags[0]; other names in quotes, as in "名稱"."a b"'
+                'write a column, or a path such as content.body or tags[0]; unusual names in quotes: "user name".text'
             ),
         )
 
 
 def _first_line(error: Exception) -> str:
-    return lines.cut(str(error).splitlines()[0], 160)
+    return lines.cut(str(error).splitlines()[0].removesuffix(", for expression:"), 160)
 
 
 def _parsed(line: bytes, path: Path, number: int) -> Row:
