@@ -214,7 +214,7 @@ def _no_connection(url: URL, cause: str) -> Unavailable:
     shown = url.set(query={}).render_as_string(hide_password=True)
     if _REFUSED.search(cause) and not _NO_DATABASE.search(cause):
         message = _("the database {name} refuses this user", name=shown)
-        mend = _("check user and password; a password belongs in the environment or .env: ${{DB_PASSWORD}}")
+        mend = _("check user and password; a password belongs in the environment or .env: ${DB_PASSWORD}")
     elif _NO_DATABASE.search(cause):
         message = _("the server has no database {name} for us", name=str(url.database))
         mend = _("check the database's name, and that this user may read it")
