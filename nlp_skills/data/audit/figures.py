@@ -81,7 +81,7 @@ def dropped(folder: TaskFolder) -> dict[str, Any] | None:
             except ValueError:
                 continue
             if isinstance(row, dict):
-                reasons[str(row.get("reason", row.get("why", "")))] += 1
+                reasons[str(row.get("reason", ""))] += 1
     return {"rows": sum(reasons.values()), "reasons": dict(sorted(reasons.items()))}
 
 

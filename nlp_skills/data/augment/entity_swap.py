@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from nlp_skills.data import entities, mentions
 from nlp_skills.data.augment.rooms import Original, Row, Work
-from nlp_skills.data.split import keyed_hash
 from nlp_skills.schema.data_source import EntitySwap
 from nlp_skills.schema.task import Task
 
@@ -65,7 +64,7 @@ def _kind(item: Mapping[str, Any]) -> str:
 
 
 class _Draw:
-    """Which entity takes another's place: by keyed hash of the row, the version's number and the entity."""
+    """Which entity takes another's place: by hash of the seed, the row, the version's number and the entity."""
 
     def __init__(self, pool: Mapping[str, Sequence[str]], seed: int, entry: Original, number: int) -> None:
         self.pool, self.seed, self.about = pool, seed, f"{entry.key}:{number}"
@@ -75,8 +74,8 @@ class _Draw:
         known = self.pool.get(kind, ())
         if not known:
             return None
-        drawn = keyed_hash(self.seed, f"{self.about}:{kind}:{surface}")
-        first = int(hashlib.blake2b(drawn.encode("ascii"), digest_size=8).hexdigest(), 16) % len(known)
+        about = f"{self.seed}:{self.about}:{kind}:{surface}".encode()
+        first = int.from_bytes(hashlib.blake2b(about, digest_size=8).digest()) % len(known)
         for step in range(len(known)):
             other = known[(first + step) % len(known)]
             if other != surface and other not in taken and not any(other in text for text in texts):

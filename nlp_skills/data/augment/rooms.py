@@ -65,7 +65,7 @@ class Resembling:
 
     def __init__(self, texts: Sequence[str], threshold: float) -> None:
         self._texts, self._near = texts, threshold
-        self._sieve = near.Sieve(threshold, map(near.grams, texts[:1000]))
+        self._sieve = near.Sieve(threshold, texts)
         if threshold < 1:
             for number, text in enumerate(texts):
                 self._sieve.add(number, near.grams(text))

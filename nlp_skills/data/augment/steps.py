@@ -17,6 +17,9 @@ from nlp_skills.schema.data_source import Augmentation, DataSource, EntitySwap, 
 from nlp_skills.schema.task import Task
 from nlp_skills.workspace.folder import TaskFolder
 
+# A share of refused rows that is worth a warning.
+_MUCH = 0.1
+
 
 def apply(
     train: Path,
@@ -56,7 +59,7 @@ def _step(entry: Augmentation, work: Work, done: list[dict[str, Any]]) -> Iterat
         yield row
     refused = dict(sorted(work.refused.items()))
     done.append({"method": entry.method, "added": added, "refused": refused, **work.record})
-    if refused and sum(refused.values()) >= added:
+    if sum(refused.values()) > _MUCH * (added + sum(refused.values())):
         work.fetching.warnings.append(
             _(
                 "{method}: rows made {added}, refused {refused} ({reasons})",
