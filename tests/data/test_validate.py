@@ -57,6 +57,18 @@ def test_what_regenerate_wrote_is_valid_and_remembered(folder: TaskFolder) -> No
     assert digest["fields"] == ["text"]
 
 
+def test_the_hook_finds_nothing_to_do_after_validate(folder: TaskFolder) -> None:
+    from nlp_skills.hooks.data_validation import Check
+
+    assert Check(str(folder.root)).moved("data/train.jsonl")
+    validate(folder)
+    assert not Check(str(folder.root)).moved("data/train.jsonl")
+    path = folder.sources_path
+    path.write_text(path.read_text() + "checks:\n  min_chars: 5\n")
+    validate(folder, documents_only=True)
+    assert Check(str(folder.root)).moved("data/train.jsonl")
+
+
 def test_a_test_row_in_train_is_an_error_with_both_places(folder: TaskFolder) -> None:
     leaked = dict(rows_of(folder, "test")[4])
     leaked["text"] = leaked["text"].upper()

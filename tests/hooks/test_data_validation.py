@@ -321,9 +321,7 @@ def test_characters_and_entities_are_checked_too(task: Path) -> None:
     ]
     said = wrote(task / "data" / "train.jsonl", data)
     assert said.lines[0].endswith("rows 3, bad 2, first check")
-    assert said.lines[1] == (
-        "line 2: start and end do not enclose the entity: '台北': start 0, end 2 → start 5, end 7"
-    )
+    assert said.lines[1] == ("line 2: start and end do not enclose the entity: '台北': start 0, end 2 → start 5, end 7")
     assert said.lines[2] == "line 3: text too short: 2 < 4".replace("<", "‹")
     assert said.lines[-1].startswith("of the answers, only entities")
 
