@@ -50,12 +50,11 @@ class Repo:
 
 @dataclass
 class Hub:
-    """The server's address, its repositories, and the paths it was asked for."""
+    """The server's address, its repositories, and what it was asked for."""
 
     port: int = 0
     repos: dict[str, Repo] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    sent: int = 0
 
     @property
     def url(self) -> str:
@@ -180,7 +179,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-            self.hub.sent += len(body)
 
 
 def _info(repo: Repo, sha: str) -> dict[str, Any]:
