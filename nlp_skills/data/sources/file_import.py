@@ -87,7 +87,7 @@ def _tell(file: File, fetching: Fetching) -> None:
 def _rows(file: File) -> Iterator[dict[str, Any]]:
     try:
         yield from _READERS[file.format](file)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise file.undecodable(error) from error
     except opened.DAMAGED as error:
         raise _unreadable(file.path, _("the compressed file is damaged or was cut off")) from error

@@ -93,13 +93,13 @@ class File:
             mend=mend,
         )
 
-    def undecodable(self, error: UnicodeDecodeError) -> Invalid:
+    def undecodable(self, error: UnicodeError) -> Invalid:
         """The text is not in its encoding, with the first line where that shows."""
         return Invalid(
             _("the file is not {encoding} text", encoding=self.encoding.name),
             file=self.path,
             line=_first_wrong_line(self.path, self.encoding.name),
-            cause=error.reason,
+            cause=error.reason if isinstance(error, UnicodeDecodeError) else str(error),
             mend=self.encoding_mend(),
         )
 
@@ -165,5 +165,7 @@ def _first_wrong_line(path: Path, name: str) -> int | None:
                 line += decoder.decode(block, final=not block).count("\n")
             except UnicodeDecodeError as error:
                 return line + error.object[: error.start].decode(name, errors="ignore").count("\n")
+            except UnicodeError:
+                return line
             if not block:
                 return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import IO, Any, Literal, cast
+from unicodedata import category
 
 from nlp_skills import extras
 
@@ -104,13 +105,23 @@ def encoding_of(path: Path, given: str | None, *, whole: bool) -> Encoding:
         head = stream.read(4)
         mark = next((name for bytes_, name in _MARKS if head.startswith(bytes_)), None)
     if given is not None:
-        plain = codecs.lookup(given).name
-        return Encoding("utf-8-sig" if plain == "utf-8" else given, "given")
+        return Encoding(_given(path, given, mark), "given")
     if mark is not None:
         return Encoding(mark, "mark")
     if _is_utf8(path, whole):
         return Encoding("utf-8", "utf-8")
     return _other(path)
+
+
+def _given(path: Path, name: str, mark: str | None) -> str:
+    """The codec's name, with what it leaves open settled: a mark that may be there, or one that is missing."""
+    plain = codecs.lookup(name).name
+    if plain == "utf-8":
+        return "utf-8-sig"
+    if plain == "utf-16" and mark is None:
+        with open_bytes(path) as stream:
+            return _utf16(stream.read(_SAMPLE)) or name
+    return name
 
 
 def _is_utf8(path: Path, whole: bool) -> bool:
@@ -143,15 +154,15 @@ def _other(path: Path) -> Encoding:
 def _utf16(head: bytes) -> str | None:
     """Commas, quotes and line ends have a zero byte in UTF-16, always on the same side."""
     zeros = [head[side::2].count(0) for side in (0, 1)]
-    if zeros[0] == zeros[1] or min(zeros) > max(zeros) // 20:
+    if not max(zeros) or min(zeros) > max(zeros) // 20:
         return None
     name = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
-    try:
-        head[: len(head) // 2 * 2].decode(name)
-    except UnicodeDecodeError as error:
-        # Half a character at the end of what was read is nobody's fault.
-        return name if error.start >= len(head) - 4 else None
-    return name
+    # Half a character at the end of what was read is nobody's fault.
+    text = head[: len(head) // 4 * 4].decode(name, errors="replace").rstrip("\N{REPLACEMENT CHARACTER}")
+    if "\n" not in text and not text.startswith(("{", "[")):
+        return None
+    odd = sum(category(char) in ("Cc", "Cn", "Co", "Cs") and char not in "\r\n\t" for char in text)
+    return name if "\N{REPLACEMENT CHARACTER}" not in text and odd <= len(text) // 100 else None
 
 
 def _sample(path: Path) -> bytes:

@@ -66,7 +66,7 @@ def _delimiter(file: File) -> str:
     with opened.open_text(file.path, file.encoding) as stream:
         try:
             head = list(islice(_bounded(stream), 5 * _LOOKED_AT))
-        except (_TooLong, UnicodeDecodeError):
+        except (_TooLong, UnicodeError):
             return ","
     return next((mark for mark in _DELIMITERS if _splits(head, mark)), ",")
 
