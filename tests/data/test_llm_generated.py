@@ -221,7 +221,7 @@ def test_a_model_that_writes_nothing_usable(folder: TaskFolder, fake_chat: Start
     assert len({body["seed"] for _path, _headers, body in fake.requests}) == 3
     assert found.file == str(folder.sources_path)
     assert folder.sources_path.read_text().splitlines()[int(found.line or 0) - 1].strip().startswith("prompt_template")
-    assert re.search(r": [39]$", str(found.cause))
+    assert re.search(r": [39]; the last answer: ", str(found.cause))
     assert isinstance(refused(folder), Invalid)
     assert fake.questions == 3
     assert not (folder.root / "data/review").exists()
@@ -398,10 +398,33 @@ def test_a_failure_keeps_what_was_paid_for(
     assert len(rows) == 12
     assert fetching.record["replayed"] == 2
     assert fake.questions == asked + 2
-    kept = (folder.root / "data/raw/recorded/made.jsonl").read_bytes()
-    fetched(folder, refresh=True)
-    assert fake.questions == asked + 6
-    assert len((folder.root / "data/raw/recorded/made.jsonl").read_bytes().splitlines()) == len(kept.splitlines())
+
+
+def test_a_refresh_that_fails_leaves_the_record_and_goes_on_later(
+    folder: TaskFolder, fake_chat: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nlp_skills.data.llm_providers.RETRIES", 0)
+    says: list[Said] = []
+    fake = fake_chat(lambda body: says.pop(0) if says else good(body))
+    write_source(folder, fake.url)
+    rows, path = fetched(folder)[0], folder.root / "data/raw/recorded/made.jsonl"
+    kept = path.read_bytes()
+    other = [{"text": text, "label": "neutral"} for text in texts(77, 3)]
+    says += [Said(json.dumps({"rows": other})), Said(status=503, error="overloaded")]
+    assert isinstance(refused(folder, refresh=True), Unavailable)
+    assert path.read_bytes() == kept
+    assert fetched(folder)[0] == rows
+    asked = fake.questions
+    fresh, fetching, _notes = fetched(folder, refresh=True)
+    assert fresh[:3] == other
+    assert (fetching.record["replayed"], fake.questions) == (1, asked + 1)
+    assert fetched(folder)[0] == fresh
+    # One that gives nothing at all is not gone on with.
+    says += [Said("prose")] * 3
+    refused(folder, refresh=True)
+    assert fetched(folder)[0] == fresh
+    assert len(fetched(folder, refresh=True)[0]) == 6
+    assert sorted(one.name for one in path.parent.iterdir()) == ["made.jsonl"]
 
 
 _FETCH = """

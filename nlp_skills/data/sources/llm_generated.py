@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from nlp_skills import files
 from nlp_skills.data import llm_answers, near, review
+from nlp_skills.data import rows as lines
 from nlp_skills.data.llm import Answer, Budget, Model, OverBudget, estimated_tokens
 from nlp_skills.data.repeats import Repeats
 from nlp_skills.data.row_form import Row, RowForm
@@ -50,8 +51,6 @@ def fetch(source: LlmGenerated, fetching: Fetching) -> Generator[dict[str, Any],
     if fetching.preview:
         yield from run.preview()
         return
-    if fetching.refresh:
-        run.recording.clear()
     entries = run.all_rows()
     review.keep(fetching.folder, source, entries)
     if not source.validation.require_review:
@@ -93,10 +92,15 @@ class _Run:
         self.source, self.task, self.fetching = source, task, fetching
         self.model = Model.of(source, fetching.folder)
         self.settings = cast("LlmGenerated", self.model.settings)
-        self.recording: Recording = fetching.recording(source)
+        self.kept: Recording = fetching.recording(source)
+        self.recording = self.kept
+        if fetching.refresh and not fetching.preview:
+            # What was paid for goes only when its successor is whole; a refresh that was stopped goes on here.
+            self.recording = Recording(self.kept.path.with_name(f".{self.kept.path.name}.refresh"))
         self.seen = Repeats(source.near)
         self.budget = Budget(self.settings.max_cost)
         self.answers: Counter[str] = Counter()
+        self.last = ""
         self.cost: float | None = 0.0
         self.worth: float | None = 0.0
         self.combinations = list(combinations(source, self.settings, task, fetching.folder))
@@ -137,6 +141,8 @@ class _Run:
         entries = [entry for combination in self.combinations for entry in combination.entries]
         if not entries:
             raise self._nothing()
+        if self.recording is not self.kept:
+            self.recording.path.replace(self.kept.path)
         return entries
 
     def _round(self) -> list[tuple[Question, float | None]]:
@@ -183,6 +189,7 @@ class _Run:
         """Keep the rows of an answer that are of the right form and new, and count the others by reason."""
         combination = question.of
         self._count(answer)
+        self.last = answer.text
         before = len(combination.entries)
         found = llm_answers.found(answer.text, answer.finish)
         if found.fault:
@@ -313,14 +320,15 @@ class _Run:
 
     def _nothing(self) -> Invalid:
         refused = sum((one.refused for one in self.combinations), Counter[str]())
+        if self.recording is not self.kept:
+            self.recording.clear()
         return Invalid(
             _("the model wrote no usable row for source {name}", name=str(self.source.name)),
             file=self.fetching.folder.sources_path,
             line=line_of(self.source, self.fetching.folder, "prompt_template"),
-            cause=_reasons(refused) or None,
+            cause=_("{reasons}; the last answer: {text}", reasons=_reasons(refused), text=lines.shown(self.last)),
             mend=_(
-                "look at what it wrote in {path}, then change prompt_template:, max_tokens: or model:",
-                path=str(self.recording.path),
+                "change prompt_template:, max_tokens: or model:; to ask the same anew: nlp-skills regenerate --refresh"
             ),
         )
 
