@@ -65,7 +65,7 @@ def test_planted_label_errors_are_found(task: Path) -> None:
     hits = [row for row in named if row["text"] in wrong]
     truth = {row["text"]: row["label"] for row in reviews(900)}
     precision, recall = len(hits) / len(named), len(hits) / len(wrong)
-    # Measured with four draws of the wrong rows: precision 1.00 each time, recall 0.86 to 0.94.
+    # Measured with four draws of the wrong rows: precision 1.00 each time, recall 0.89 to 0.97.
     assert precision > 0.95 and recall > 0.8, (precision, recall)
     right = sum(truth[at(task, e)["text"]] == e["suggested"] for e in result["found"] if at(task, e)["text"] in wrong)
     assert right / len(hits) > 0.9

@@ -13,7 +13,7 @@ from nlp_skills.i18n import _
 from nlp_skills.schema.version import SPLITS
 from nlp_skills.workspace.folder import TaskFolder
 
-SHOWN = 40
+SHOWN = 25
 # More classes than this make a matrix nobody can read.
 _MOST_CLASSES = 20
 
