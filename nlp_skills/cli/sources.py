@@ -220,7 +220,7 @@ def list_source(folder: TaskFolder, as_json: bool) -> None:
     "check",
     help=N_(
         "Connect to a source, or to all of them, and show the first rows under the task's field names. Nothing is "
-        "written. Exit code 1: one of them would not regenerate."
+        "written. Exit code 0: all of them would regenerate."
     ),
     examples=[
         "nlp-skills data-source check",

@@ -11,7 +11,7 @@ from typing import Any
 
 from nlp_skills.data import near
 from nlp_skills.data import rows as lines
-from nlp_skills.data.workbench import Texts, Workbench
+from nlp_skills.data.workbench import Texts, Workbench, ranked
 
 _EXCERPT = 200
 
@@ -43,13 +43,11 @@ def exact(bench: Workbench, drop: Callable[[Dropped], None]) -> array[int]:
     Of several the one is kept whose source comes first, then the one whose line does in the alphabet: which
     one it is does not depend on the order of a source's rows.
     """
-    order = sorted(range(len(bench)), key=bench.identity)
     kept = array("I")
-    for _identity, twins in groupby(order, key=bench.identity):
+    for _identity, twins in groupby(ranked(len(bench), bench.identity), key=bench.identity):
         best, *others = twins
         if others:
-            ranked = sorted((best, *others), key=lambda n: (bench.sources[n], bench.body(n), bench.lines[n]))
-            best, *others = ranked
+            best, *others = sorted((best, *others), key=lambda n: (bench.sources[n], bench.body(n), bench.lines[n]))
         kept.append(best)
         for number in others:
             drop(Dropped("duplicate", number, best, 1.0))
@@ -78,20 +76,20 @@ def near_duplicates(
         answers: dict[bytes, list[int]] = {}
         for number in sorted(members, key=lambda number: (not pinned[number], bench.sources[number], number)):
             answers.setdefault(bench.answer(number), []).append(number)
-        for ranked in answers.values():
-            found += _outdone(bench, ranked, threshold, pinned) if len(ranked) > 1 else ()
+        for alike in answers.values():
+            found += _outdone(bench, alike, threshold, pinned) if len(alike) > 1 else ()
     return sorted(found, key=lambda one: (one.kept, one.row))
 
 
-def _outdone(bench: Workbench, ranked: Sequence[int], threshold: float, pinned: Sequence[int]) -> Iterator[Dropped]:
+def _outdone(bench: Workbench, alike: Sequence[int], threshold: float, pinned: Sequence[int]) -> Iterator[Dropped]:
     """Those of a list, best first, that one kept before them outdoes."""
-    sieve = near.Sieve(threshold, map(bench.text, ranked))
-    for place, number in enumerate(ranked):
+    sieve = near.Sieve(threshold, map(bench.text, alike))
+    for place, number in enumerate(alike):
         own = near.grams(bench.text(number))
         for rival in () if pinned[number] else sieve.candidates(own):
-            similarity = near.similarity(own, near.grams(bench.text(ranked[rival])))
+            similarity = near.similarity(own, near.grams(bench.text(alike[rival])))
             if similarity >= threshold:
-                yield Dropped("near_duplicate", number, ranked[rival], round(similarity, 4))
+                yield Dropped("near_duplicate", number, alike[rival], round(similarity, 4))
                 break
         else:
             sieve.add(place, own)

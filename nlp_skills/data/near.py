@@ -33,6 +33,7 @@ _RARE_WIDTH = 3
 _LONG = 8
 _SAMPLE_CHARACTERS = 200_000
 _FEW = 4
+_AT_A_TIME = 100_000
 _BATCH_CHARACTERS = 200_000
 _BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
 
@@ -331,9 +332,14 @@ def _buckets(band: IO[bytes]) -> Iterator[list[int]]:
     """The places that agree in this band, in order, for each value that more than one has."""
     band.seek(0)
     hashes = array("q", band.read())
-    shared = {value for value, count in Counter(hashes).items() if count > 1}
-    found: dict[int, list[int]] = {}
-    for place, value in enumerate(hashes):
-        if value in shared:
-            found.setdefault(value, []).append(place)
-    yield from found.values()
+    parts = len(hashes) // _AT_A_TIME + 1
+    for part in range(parts):
+        found: dict[int, list[int]] = {}
+        seen: dict[int, int] = {}
+        for place, value in enumerate(hashes):
+            if value % parts != part:
+                continue
+            first = seen.setdefault(value, place)
+            if first != place:
+                found.setdefault(value, [first]).append(place)
+        yield from found.values()

@@ -22,7 +22,7 @@ from nlp_skills import extras, files, progress
 from nlp_skills.data import duplicates, near, split
 from nlp_skills.data import rows as lines
 from nlp_skills.data.merge import Row, merged
-from nlp_skills.data.workbench import Workbench, runs
+from nlp_skills.data.workbench import Workbench, ranked, runs
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
@@ -167,11 +167,12 @@ class _Build:
 
             def drop(one: duplicates.Dropped) -> None:
                 stream.write(lines.dump(one.record(bench, sources, fields)))
-                self._tell(lambda: _("duplicates are dropped"))
+                self._tell(lambda: _("dropping duplicates"))
 
             bench.arrange(duplicates.exact(bench, drop))
             distinct = len(bench)
-            found = len(pinned & {bench.key(number).hex() for number in range(distinct)}) if pinned else 0
+            keys = (bench.key(number).hex() for number in range(distinct if pinned else 0))
+            found = len({key for key in keys if key in pinned})
             threshold = self.config.dedup.near
             forest = duplicates.clusters(bench, threshold, self.work, self._compared)
             if self.config.dedup.near_duplicates == "drop" and near.available() and threshold < 1:
@@ -230,8 +231,7 @@ class _Build:
     def _order(self) -> array[int]:
         """The rows' numbers in the seed's order."""
         bench, seed = self.bench, self.config.split.seed
-        place = lambda number: split.keyed_hash(seed, bench.key(number).hex())  # noqa: E731
-        return array("I", sorted(range(len(bench)), key=place))
+        return ranked(len(bench), lambda number: bytes.fromhex(split.keyed_hash(seed, bench.key(number).hex())))
 
     def _write(self, order: Sequence[int], chosen: Sequence[int]) -> dict[str, dict[str, Any]]:
         """The splits' files; their rows and labels, counted."""
@@ -243,7 +243,7 @@ class _Build:
                 side = chosen[number]
                 streams[side].write(bench.body(number))
                 counts[side][bench.labels[number]] += 1
-                self._tell(lambda: _("splits are written"))
+                self._tell(lambda: _("writing the splits"))
         return {name: self._counted(found) for name, found in zip(SPLITS, counts, strict=True)}
 
     def _counted(self, found: Counter[int]) -> dict[str, Any]:
