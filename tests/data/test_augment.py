@@ -466,3 +466,18 @@ def test_a_snapshot_pins_the_same_test_rows(task: Path, cli: Cli) -> None:
 def test_settings_are_checked_from_python_too(task: Path) -> None:
     with pytest.raises(Usage):
         augment.add(TaskFolder.at(task), {"method": "entity_swap"})
+
+
+def test_augmented_rows_are_trained_on_as_any_other(task: Path, cli: Cli, tiny_base: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from nlp_skills.data.render import Renderer
+
+    cli("augment", "--method", "oversample")
+    folder = TaskFolder.at(task)
+    training = folder.task().training
+    assert training is not None
+    renderer, tokenizer = Renderer.of(folder.task(), training), AutoTokenizer.from_pretrained(tiny_base)
+    by_key = {near.row_key(row, ["text"]): row for row in read(task, "train") if "_augmented" not in row}
+    for row in made(task)[:10]:
+        assert renderer.ids(tokenizer, row) == renderer.ids(tokenizer, by_key[row["_augmented"]["of"]])
