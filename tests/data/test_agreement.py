@@ -48,7 +48,9 @@ def three_people(wrong: float, column: str = "annotator") -> list[dict[str, Any]
 def test_alpha_is_the_packages_and_lies_in_its_interval(task: Path) -> None:
     rows = three_people(0.4)
     found = measured(annotated(task, rows))
-    by_person = {name: {r["text"]: r["label"] for r in rows if r["annotator"] == name} for name in ("ann", "bob", "eve")}
+    by_person = {
+        name: {r["text"]: r["label"] for r in rows if r["annotator"] == name} for name in ("ann", "bob", "eve")
+    }
     texts = [row["text"] for row in reviews(200)]
     codes = [[LABELS.index(by_person[name][text]) for text in texts] for name in by_person]
     assert found["alpha"] == pytest.approx(krippendorff.alpha(codes, level_of_measurement="nominal"), abs=1e-4)
