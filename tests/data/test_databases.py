@@ -98,6 +98,24 @@ def test_both_forms_give_every_row(server: Server, folder: TaskFolder) -> None:
     assert rows_of(by_url, folder) == expected
 
 
+def test_a_password_in_the_url_form_may_hold_anything(
+    server: Server, folder: TaskFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from urllib.parse import quote
+
+    url = f"{server.driver}://${{SQL_USER}}:${{SQL_PASSWORD}}@127.0.0.1:${{SQL_PORT}}/{server.database}"
+    source = Database(type="database", name="shop", connection=url, query=SELECT)
+    monkeypatch.setenv("SQL_USER", server.user)
+    monkeypatch.setenv("SQL_PORT", str(server.port))
+    assert len(rows_of(source, folder)) == 90
+    monkeypatch.setenv("SQL_PASSWORD", quote(PASSWORD, safe=""))
+    assert len(rows_of(source, folder)) == 90
+    monkeypatch.setenv("SQL_PASSWORD", "an@other/geheim")
+    shown = str(refusal(source, folder).as_dict())
+    assert "geheim" not in shown
+    assert "other" not in shown
+
+
 def test_values_become_json(postgresql: Server, mariadb: Server, folder: TaskFolder) -> None:
     query = """SELECT 1.50 AS n, DATE '2026-01-02' AS d, ARRAY['甲', '乙'] AS a, '{"k": [1, null]}'::jsonb AS j,
         true AS b, '10.0.0.1'::inet AS i, NULL AS nothing, '\\x e5a5bd'::bytea AS raw, interval '90 minutes' AS t"""

@@ -15,7 +15,7 @@ from nlp_skills.data.sources.sql import Sql
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import Database
-from nlp_skills.variables import Variables, is_confidential
+from nlp_skills.variables import VARIABLE, Variables, is_confidential
 from nlp_skills.workspace.folder import TaskFolder
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _REFUSED = re.compile(
 _NO_DATABASE = re.compile(
     r"database .* does not exist|Unknown database|Cannot open database|Access denied .* to database", re.IGNORECASE
 )
+_FIT_FOR_URL = re.compile(r"(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*\Z", re.ASCII)
 _NO_LIBRARY = re.compile(r"Failed to load the driver")
 _LINE = re.compile(r"^LINE (\d+):|at line (\d+)|\bLine (\d+)\b", re.MULTILINE)
 
@@ -74,6 +75,21 @@ def connect(source: Database, folder: TaskFolder, secrets: Variables) -> Connect
     except (DBAPIError, OSError) as error:
         raise _no_connection(url, words(error, secrets)) from error
     return connection
+
+
+def filled_url(url: str, secrets: Variables) -> str:
+    """A connection with its variables filled in; a user or password that no URL could hold as it is gets encoded."""
+    head, at, tail = url.partition("@")
+    scheme, mark, user = head.partition("://")
+    if not at or not mark:
+        return secrets.fill(url)
+    user = VARIABLE.sub(lambda found: _encoded(secrets.fill(found[0])), user)
+    return f"{secrets.fill(scheme)}://{user}@{secrets.fill(tail)}"
+
+
+def _encoded(value: str) -> str:
+    """Whoever has encoded it already meant it so."""
+    return value if _FIT_FOR_URL.match(value) else quote(value, safe="")
 
 
 def _let_think(connection: Connection) -> None:

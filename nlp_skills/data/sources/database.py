@@ -41,7 +41,7 @@ def fetch(source: Database, fetching: Fetching) -> Generator[dict[str, Any], Non
     extras.need("data", "sqlalchemy")
     from sqlalchemy.exc import DBAPIError
 
-    found, secrets = filled(source, fetching.folder)
+    found, secrets = _filled(source, fetching.folder)
     query = _Query(found, fetching.folder, secrets)
     query.check()
     with contextlib.closing(to.connect(found, fetching.folder, secrets)) as connection:
@@ -79,7 +79,7 @@ def inputs(source: Database, folder: TaskFolder) -> dict[str, str]:
         Invalid: a variable of the connection is not set, or it is no URL.
         Unavailable: SQLAlchemy is not installed.
     """
-    found, secrets = filled(source, folder)
+    found, secrets = _filled(source, folder)
     if "sqlite" not in f"{found.connection} {found.driver}".lower():
         return {}  # known without loading SQLAlchemy
     extras.need("data", "sqlalchemy")
@@ -181,6 +181,13 @@ class _Query:
         written = self.folder.sources_path.read_text(encoding="utf-8").split("\n")
         block = written[at - 1].partition("query:")[2].strip().startswith("|")
         return at + number if block else None
+
+
+def _filled(source: Database, folder: TaskFolder) -> tuple[Database, Variables]:
+    found, secrets = filled(source, folder)
+    if source.connection is None:
+        return found, secrets
+    return found.model_copy(update={"connection": to.filled_url(source.connection, secrets)}), secrets
 
 
 def _sql(source: Database) -> Sql:

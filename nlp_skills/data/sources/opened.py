@@ -43,6 +43,7 @@ _RIVALS = ("euc_jp", "cp1250", "cp1251", "iso8859_2", "koi8_r", "tis_620")
 _MARGIN = 0.03
 _FEWEST = {"cp1252": 5}
 _FEWEST_WIDE = 16
+_FEWEST_ZEROS = 4
 _WESTERN = frozenset("àâäáãåçéèêëíîïìñóôöòõúùûüÿæœøßÀÂÄÁÃÅÇÉÈÊËÍÎÏÌÑÓÔÖÒÕÚÙÛÜÆŒØ«»“”‘’„–—…€£§°·•¡¿\N{NO-BREAK SPACE}")
 
 
@@ -154,7 +155,7 @@ def _other(path: Path) -> Encoding:
 def _utf16(head: bytes) -> str | None:
     """Commas, quotes and line ends have a zero byte in UTF-16, always on the same side."""
     zeros = [head[side::2].count(0) for side in (0, 1)]
-    if not max(zeros) or min(zeros) > max(zeros) // 20:
+    if max(zeros) < _FEWEST_ZEROS or min(zeros) > max(zeros) // 20:
         return None
     name = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
     # Half a character at the end of what was read is nobody's fault.
