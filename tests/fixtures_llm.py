@@ -26,7 +26,9 @@ _SERVE = """
 import sys, xllamacpp
 settings = xllamacpp.CommonParams()
 settings.model.path = sys.argv[1]
-settings.n_ctx, settings.n_parallel = 8192, 2
+settings.n_ctx = 8192
+# One at a time and nothing kept from earlier questions: the same question gets the same answer.
+settings.n_parallel, settings.cache_prompt, settings.cache_idle_slots, settings.cache_ram_mib = 1, False, False, 0
 # Several threads wait for each other by spinning, which on a busy machine takes a hundred times as long.
 settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
 settings.hostnames, settings.port, settings.model_alias = ["127.0.0.1"], 0, {"smollm2"}

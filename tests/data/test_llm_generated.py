@@ -119,11 +119,13 @@ def test_a_real_model_writes_rows_and_the_record_replays_them(folder: TaskFolder
     assert [line["row"] for line in lines] == rows
     assert lines[0]["origin"]["model"] == "smollm2"
     assert lines[0]["origin"]["response"].startswith("chatcmpl-")
-    assert lines[0]["origin"]["params"] == {"temperature": 0.9, "max_tokens": 200, "seed": 42}
+    params = lines[0]["origin"]["params"]
+    assert {**params, "seed": 42} == {"temperature": 0.9, "max_tokens": 200, "seed": 42}
+    assert 42 <= params["seed"] < 42 + asked
 
 
 def test_a_look_writes_nothing(folder: TaskFolder, door: Door) -> None:
-    write_source(folder, door.url, count=50, batch_size=25)
+    write_source(folder, door.url, count=50, batch_size=25, max_tokens=400)
     rows, _fetching, _notes = fetched(folder, preview=True)
     assert 1 <= len(rows) <= 3
     assert door.questions == 1
