@@ -45,11 +45,12 @@ class Missing(Exception):
 class Variables:
     """The environment, and below it the `.env` files of `folders`, the first one winning.
 
-    `hide` takes out of a text every value that `fill` put in, and every literal that `conceal` was told of.
+    `hide` puts the variable's name back for every value that `fill` put in, and `***` for every literal that
+    `conceal` was told of.
     """
 
     folders: tuple[Path, ...] = ()
-    _secrets: set[str] = field(default_factory=set)
+    _secrets: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def _written(self) -> Mapping[str, str]:
@@ -80,26 +81,30 @@ class Variables:
     def get(self, name: str) -> str | None:
         """A variable's value, or None; it is hidden from now on."""
         value = os.environ.get(name) or self._written.get(name)
-        self.conceal(value, name=name)
+        self._conceal(value, name, f"${{{name}}}")
         return value
 
     def conceal(self, secret: str | None, *, name: str = "secret") -> None:
         """Hide this text from now on; a very short one only where its name says that it is a secret."""
-        if secret and (len(secret) >= _SHORT or is_confidential(name)):
-            self._secrets.update({secret, quote(secret, safe=""), quote_plus(secret)})
+        self._conceal(secret, name, HIDDEN)
 
     def hide(self, text: str) -> str:
         """`text` without anything secret."""
         for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, HIDDEN)
+            text = text.replace(secret, self._secrets[secret])
         return masked_text(text)
+
+    def _conceal(self, secret: str | None, name: str, shown: str) -> None:
+        if secret and (len(secret) >= _SHORT or is_confidential(name)):
+            for spelling in (secret, quote(secret, safe=""), quote_plus(secret)):
+                self._secrets.setdefault(spelling, shown)
 
     def _value(self, match: re.Match[str]) -> str:
         name, default = match.groups()
         value = os.environ.get(name) or self._written.get(name) or default
         if value is None:
             raise Missing(name)
-        self.conceal(value, name=name)
+        self._conceal(value, name, f"${{{name}}}")
         return str(value)
 
 

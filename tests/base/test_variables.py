@@ -36,7 +36,7 @@ def test_what_was_filled_in_is_hidden_in_every_spelling_a_url_gives_it(monkeypat
     found = Variables()
     found.fill("${DB_PASSWORD}")
     text = "p@ss/wörd 1 | p%40ss%2Fw%C3%B6rd%201 | p%40ss%2Fw%C3%B6rd+1"
-    assert found.hide(text) == "*** | *** | ***"
+    assert found.hide(text) == "${DB_PASSWORD} | ${DB_PASSWORD} | ${DB_PASSWORD}"
 
 
 def test_a_short_value_is_hidden_only_where_its_name_says_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,9 @@ def test_a_short_value_is_hidden_only_where_its_name_says_secret(monkeypatch: py
     monkeypatch.setenv("API_KEY", "k1")
     found = Variables()
     found.fill("${PAGES} ${API_KEY}")
-    assert found.hide("12 pages with k1") == "12 pages with ***"
+    assert found.hide("12 pages with k1") == "12 pages with ${API_KEY}"
+    found.conceal("a literal")
+    assert found.hide("a literal, twice: a literal") == "***, twice: ***"
 
 
 @pytest.mark.parametrize(
