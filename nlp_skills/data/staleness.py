@@ -146,7 +146,7 @@ def _settings(record: raw.Record, source: Source) -> Iterator[Reason]:
 
 def _code(record: raw.Record, source: Source) -> Iterator[Reason]:
     if sources.version(source) != record.code_version:
-        yield Reason("code", _("the code that fetches it is another"))
+        yield Reason("code", _("the code that fetches it has changed"))
 
 
 def _inputs(record: raw.Record, source: Source, folder: TaskFolder) -> Iterator[Reason]:
@@ -166,7 +166,7 @@ def _pipeline(lock: DataLock, task: Task, config: DataSource) -> Iterator[Reason
     if names:
         yield Reason("settings", _("settings changed: {names}", names=", ".join(names)))
     if lock.pipeline.code_version != pipeline_version():
-        yield Reason("code", _("the code that makes the splits is another"))
+        yield Reason("code", _("the code that makes the splits has changed"))
 
 
 def _pinned(lock: DataLock, folder: TaskFolder) -> Iterator[Reason]:
@@ -179,7 +179,7 @@ def _rows(lock: DataLock, states: list[SourceState]) -> Iterator[Reason]:
     for state in states:
         locked = lock.sources.get(state.name)
         if locked and state.sha256 and locked.sha256 != state.sha256:
-            yield Reason("rows", _("source {name} was fetched since", name=state.name))
+            yield Reason("rows", _("source {name} was fetched after the splits were made", name=state.name))
 
 
 def _output(name: str, lock: DataLock | None, digest: str | None, path: Path, shared: list[Reason]) -> OutputState:

@@ -197,7 +197,7 @@ def _drifted(path: str, version: str, moved: drift.Drift) -> Finding:
         _("the classes are mixed otherwise than in {version}", version=version),
         file=path,
         cause=_(
-            "{share:.0f} percent of the rows moved (p = {p:.2g}): {moves}",
+            "the shares of the classes differ by {share:.0f} points (p = {p:.2g}): {moves}",
             share=moved.distance * 100,
             p=moved.p,
             moves=moves,

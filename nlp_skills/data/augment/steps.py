@@ -120,7 +120,7 @@ def _check_entity_swap(task: Task) -> Invalid | None:
     return Invalid(
         _("entity_swap needs a task whose answers list entities"),
         cause=_("no property of output_format.schema is an array of objects with text"),
-        mend=_("use oversample or paraphrase for this task"),
+        mend=_("use another method for this task, such as paraphrase"),
     )
 
 

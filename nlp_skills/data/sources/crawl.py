@@ -352,7 +352,7 @@ class Crawl:
         if tally.passed["robots"]:
             self._warn(_("linked pages that robots.txt keeps us from: {count}", count=tally.passed["robots"]))
         if failed := tally.passed["gone"] + tally.passed["failed"]:
-            first = tally.failures[0] if tally.failures else _("they were not there the last time")
+            first = tally.failures[0] if tally.failures else _("they could not be read the last time")
             self._warn(_("linked pages that could not be read: {count}; {first}", count=failed, first=first))
         if tally.spoilt:
             self._warn(

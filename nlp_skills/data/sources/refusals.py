@@ -198,7 +198,7 @@ class Refusals:
             what, passing = _("the connection to {address} is not secure", address=address), False
             mend = _("correct the server's certificate; one of your own goes into the file that SSL_CERT_FILE names")
         elif found := next((cause for cause in causes if isinstance(cause, socket.gaierror)), None):
-            what, passing = _("no host is called as in {address}", address=address), found.errno == socket.EAI_AGAIN
+            what, passing = _("no host has the name in {address}", address=address), found.errno == socket.EAI_AGAIN
             mend = _("correct the host's name, and check that this machine has a network")
         elif any(getattr(cause, "errno", None) == errno.ECONNREFUSED for cause in causes):
             what = _("no server answers at {address}", address=address)
