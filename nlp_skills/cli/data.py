@@ -10,6 +10,8 @@ from nlp_skills.cli import frame
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nlp_skills.data.regenerate import Regenerated
     from nlp_skills.data.restore import Restored
     from nlp_skills.workspace.folder import TaskFolder
@@ -59,7 +61,7 @@ def _stopped(command: str, as_json: bool) -> int:
 
 def _show(done: Regenerated) -> None:
     kept = {True: _("kept"), False: _("fetched")}
-    rows = [[s.name, s.type, str(s.rows), ": ".join([kept[s.reused], *s.reasons[:1]])] for s in done.sources]
+    rows = [[s.name, s.type, str(s.rows), _why(kept[s.reused], s.reasons)] for s in done.sources]
     frame.table((_("source"), _("type"), _("rows"), ""), rows, right=[2])
     frame.splits(done.splits)
     frame.say(_("duplicates dropped: {count}", count=done.duplicates_dropped))
@@ -71,6 +73,10 @@ def _show(done: Regenerated) -> None:
     frame.warn(done.warnings)
     frame.say(_("written") if done.changed else _("unchanged"))
     frame.say(_("next: {command}", command="nlp-skills validate"))
+
+
+def _why(done: str, reasons: Sequence[str]) -> str:
+    return _("{done}: {reasons}", done=done, reasons=frame.listed(reasons)) if reasons else done
 
 
 @frame.command(

@@ -229,6 +229,11 @@ def splits(found: Mapping[str, Mapping[str, Any]]) -> None:
     table((_("split"), _("rows"), *labels), body, right=range(1, len(labels) + 2))
 
 
+def listed(parts: Sequence[str]) -> str:
+    """Parts side by side in one line, set apart as the language does it."""
+    return ("；" if i18n.language() == "zh-TW" else "; ").join(parts)
+
+
 def warn(texts: Sequence[str]) -> None:
     """Warnings, each on its line, on standard error."""
     for text in texts:

@@ -102,9 +102,10 @@ def _several(setting: Setting, question: str, known: Any) -> list[str]:
         if click.confirm(_("Keep these?"), default=True):
             return before
     form = "KEY=VALUE; " if setting.form == "pairs" else ""
+    done = _("empty: done")
     answers: list[str] = []
     while True:
-        said = click.prompt(f"{question} ({form}{_('empty: done')})", default="", show_default=False).strip()
+        said = click.prompt(f"{question} ({form}{done})", default="", show_default=False).strip()
         if said and setting.form == "pairs" and "=" not in said:
             frame.note(_("{pair} is not {form}", pair=said, form="KEY=VALUE"))
         elif said:

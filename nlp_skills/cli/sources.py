@@ -250,10 +250,10 @@ def _show_checked(one: Checked) -> None:
 
     head = f"{one.source.name} ({one.source.type})"
     if one.problem is not None:
-        frame.say(f"{head}: {_('failed')}")
+        frame.say(_("{source}: failed", source=head))
         frame.show_problem(one.problem)
     else:
-        frame.say(f"{head}: {_('answers, {seconds:.1f} s', seconds=one.seconds)}")
+        frame.say(_("{source}: answers, {seconds:.1f} s", source=head, seconds=one.seconds))
     if one.columns:
         frame.say("  " + _("columns: {columns}", columns=", ".join(shown_name(name) for name in one.columns)))
     _show_rows(one.rows)

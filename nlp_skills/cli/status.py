@@ -141,4 +141,4 @@ def _or_dash(value: object) -> str:
 def _state(reasons: Sequence[Reason]) -> str:
     if not reasons:
         return _("current")
-    return _("stale: {why}", why="; ".join(reason.words for reason in reasons))
+    return _("stale: {why}", why=frame.listed([reason.words for reason in reasons]))

@@ -87,7 +87,14 @@ def record(folder: TaskFolder, source: Source | str) -> Record | None:
         return None
 
 
-def fetch(source: Source, folder: TaskFolder, *, refresh: bool, note: Callable[[str], None]) -> Record:
+def fetch(
+    source: Source,
+    folder: TaskFolder,
+    *,
+    refresh: bool,
+    note: Callable[[str], None],
+    tell: Callable[[str], None],
+) -> Record:
     """Fetch a source into its raw file, streamed, and note what was done.
 
     A fetch that gave what was there already keeps the earlier note, unless the origin was asked anew.
@@ -96,7 +103,7 @@ def fetch(source: Source, folder: TaskFolder, *, refresh: bool, note: Callable[[
         Invalid: the source's content is wrong, or it gave no rows; its earlier raw file is left as it was.
         Unavailable: a server, a package or the disk fails.
     """
-    fetching = sources.Fetching(folder, refresh=refresh, note=note)
+    fetching = sources.Fetching(folder, refresh=refresh, note=note, tell=tell)
     inputs = _inputs(source, folder)
     try:
         count, digest = _stream(source, fetching)

@@ -68,11 +68,12 @@ def build(
     pinned: Collection[str],
     work: Path,
     bar: progress.Bar,
+    tell: Callable[[str], None] | None = None,
 ) -> Built:
     """Write `work/{train,valid,test,dropped}.jsonl` from the raw files of all sources, in their order.
 
     `pinned` are keys of rows that other versions were tested on. `work` is an empty folder; whatever happens,
-    nothing is written beside it. The bar goes three steps on.
+    nothing is written beside it. The bar goes three steps on; `tell` hears what augmentation added and cost.
 
     Raises:
         Invalid: wrong rows, a class too small to split, a column that no row has.
@@ -81,7 +82,7 @@ def build(
     path = work / "rows.tmp"
     try:
         with Workbench(path) as bench:
-            return _Build(folder, task, config, bench, work, bar).run(raw, frozenset(pinned))
+            return _Build(folder, task, config, bench, work, bar, tell).run(raw, frozenset(pinned))
     except OSError as error:
         raise files.storage_problem(error, work) if error.errno in files.DISK_FULL else error from error
     finally:
@@ -92,9 +93,16 @@ class _Build:
     """One run of `build`, step by step."""
 
     def __init__(
-        self, folder: TaskFolder, task: Task, config: DataSource, bench: Workbench, work: Path, bar: progress.Bar
+        self,
+        folder: TaskFolder,
+        task: Task,
+        config: DataSource,
+        bench: Workbench,
+        work: Path,
+        bar: progress.Bar,
+        tell: Callable[[str], None] | None,
     ) -> None:
-        self.folder, self.task, self.config = folder, task, config
+        self.folder, self.task, self.config, self.tell = folder, task, config, tell
         self.bench, self.work, self.bar = bench, work, bar
         self.files = {name: work / f"{name}.jsonl" for name in (*SPLITS, DROPPED)}
         self.warnings: list[str] = []
@@ -279,6 +287,9 @@ class _Build:
         for label, count in more["distribution"].items():
             splits["train"]["distribution"][label] += count
         self.warnings += fetching.warnings
+        for done in fetching.record.get("augmentation", []):
+            if self.tell:
+                self.tell(augment.summary(done))
         return len(bench) - own
 
     def _warn(self, splits: Mapping[str, Mapping[str, Any]], gone: int) -> None:

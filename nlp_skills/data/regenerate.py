@@ -76,6 +76,10 @@ class Regenerated:
         return {"ok": True, **asdict(self)}
 
 
+def _silent(text: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True)
 class _Wish:
     """What the caller wants to be fetched, whether stale or not."""
@@ -83,6 +87,7 @@ class _Wish:
     names: Sequence[str] | None
     everything: bool
     refresh: bool
+    tell: Callable[[str], None]
 
     def named(self, state: staleness.SourceState) -> bool:
         return self.names is None or state.name in self.names
@@ -105,7 +110,7 @@ def regenerate(
     """Fetch what is stale (only `names`, where given, stale or not) and make the splits anew where they are.
 
     `everything` takes every step again; what pages and models answered is replayed. `refresh` asks the origins
-    again. `tell` hears when another command has to be waited for.
+    again. `tell` hears what must be seen at once: that another command is waited for, what a model will cost.
 
     Raises:
         Usage: no source is called that.
@@ -119,7 +124,7 @@ def regenerate(
         warnings = [_renamed(*pair) for pair in raw.adopt(folder, config)]
         try:
             with progress.bar(_("regenerate"), len(config.sources) + _BUILD_STEPS) as bar:
-                result = _regenerated(folder, task, config, _Wish(names, everything, refresh), bar)
+                result = _regenerated(folder, task, config, _Wish(names, everything, refresh, tell or _silent), bar)
         finally:
             # On a full disk its room is what the next command needs.
             shutil.rmtree(install.work(folder), ignore_errors=True)
@@ -132,7 +137,7 @@ def _regenerated(folder: TaskFolder, task: Task, config: DataSource, wish: _Wish
     pairs = zip(config.sources, before.sources, strict=True)
     fetched = [_fetched(source, state, folder, wish, bar) for source, state in pairs]
     after = staleness.stale(folder)
-    built = _rebuilt(folder, task, config, bar) if wish.everything or _to_build(after) else None
+    built = _rebuilt(folder, task, config, bar, wish.tell) if wish.everything or _to_build(after) else None
     if built is None:
         bar.advance(_BUILD_STEPS, note="")
     return _finished(folder, task, config, fetched, after, built)
@@ -168,7 +173,10 @@ def _fetched(
     def note(text: str) -> None:
         bar.advance(0, note=f"{name}: {text}")
 
-    record = raw.fetch(source, folder, refresh=wish.refresh and wish.named(state), note=note)
+    def tell(text: str) -> None:
+        wish.tell(f"{name}: {text}")
+
+    record = raw.fetch(source, folder, refresh=wish.refresh and wish.named(state), note=note, tell=tell)
     bar.advance(note=_("{name}: rows {rows}", name=name, rows=record.rows))
     reasons = [reason.words for reason in state.reasons]
     return Fetched(name, source.type, record.rows, reused=False, waiting=record.waiting, reasons=reasons)
@@ -179,7 +187,9 @@ def _to_build(status: staleness.Status) -> bool:
     return status.lock is None or any(reason.code != "source" for output in status.outputs for reason in output.reasons)
 
 
-def _rebuilt(folder: TaskFolder, task: Task, config: DataSource, bar: progress.Bar) -> tuple[Built, bool]:
+def _rebuilt(
+    folder: TaskFolder, task: Task, config: DataSource, bar: progress.Bar, tell: Callable[[str], None]
+) -> tuple[Built, bool]:
     """Make the splits and put those in place that differ; whether any did."""
     from nlp_skills.data import rebuild
 
@@ -188,7 +198,7 @@ def _rebuilt(folder: TaskFolder, task: Task, config: DataSource, bar: progress.B
     work = install.work(folder)
     work.mkdir(parents=True, exist_ok=True)
     try:
-        built = rebuild.build(folder, task, config, pairs, pinned_keys(folder), work, bar)
+        built = rebuild.build(folder, task, config, pairs, pinned_keys(folder), work, bar, tell)
     except Invalid as problem:
         _tell_the_way_back(problem, folder, config)
         raise

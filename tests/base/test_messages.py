@@ -37,6 +37,19 @@ def test_every_message_has_its_chinese() -> None:
     assert sorted(message for message in _said_in_code() if not translated.get(message)) == []
 
 
+def test_every_message_in_an_f_string_is_collected_too() -> None:
+    """The collector does not look into f-strings: what stands only there would stay English."""
+    calls = (
+        node
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("_", "N_")
+    )
+    said = {call.args[0].value for call in calls if call.args and isinstance(call.args[0], ast.Constant)}
+    assert said
+    assert sorted(said - set(_translated())) == []
+
+
 def test_no_translation_is_left_over() -> None:
     assert sorted(set(_translated()) - _said_in_code()) == []
 

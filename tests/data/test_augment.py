@@ -390,7 +390,7 @@ def test_an_entry_is_changed_where_it_stands_and_comments_stay(ner: Path, cli: C
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["entity_swap"], ["entities", "oversample"]),
+        (["entity_swap"], ["entities", "paraphrase"]),
         (["paraphrase"], ["model", "--model"]),
         (["paraphrase", "--model", "m", "--label", "great"], ["no class great", "positive"]),
         (["paraphrase", "--model", "m", "--api-key", "sk-planted"], ["secret", "${NAME}"]),

@@ -24,7 +24,7 @@ def text(folder: TaskFolder, found: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     task, config = folder.task(), folder.sources()
     parts = [
-        [f"# {_('Data card: {task}', task=_plain(task.task_name))}"],
+        ["# " + _("Data card: {task}", task=_plain(task.task_name))],
         _what(task, found),
         _sources(config),
         _making(folder, config, found),
@@ -62,7 +62,7 @@ def _what(task: Task, found: Mapping[str, Any]) -> list[str]:
         (_("Classes"), ", ".join(task.labels)),
         (_("Rows"), str(sum(split["rows"] for split in splits.values()))),
     ]
-    return [f"## {_('What it is')}", "", *(f"- {name}: {_plain(value)}" for name, value in facts if value)]
+    return [_heading(_("What it is")), "", *(f"- {name}: {_plain(value)}" for name, value in facts if value)]
 
 
 def _fenced(content: str) -> list[str]:
@@ -76,9 +76,9 @@ def _fenced(content: str) -> list[str]:
 def _sources(config: DataSource) -> list[str]:
     """The sources as data_source.yaml writes them."""
     if not config.sources:
-        return [f"## {_('Where it comes from')}", "", _("data_source.yaml names no source.")]
+        return [_heading(_("Where it comes from")), "", _("data_source.yaml names no source.")]
     return [
-        f"## {_('Where it comes from')}",
+        _heading(_("Where it comes from")),
         "",
         _("The sources in data_source.yaml; variables are not filled in, secrets are hidden."),
         "",
@@ -103,7 +103,7 @@ def _making(folder: TaskFolder, config: DataSource, found: Mapping[str, Any]) ->
         facts.append(_("Rows that were dropped as duplicates: {count}", count=dropped["rows"]))
         facts += [f"  - {_plain(why)}: {count}" for why, count in dropped["reasons"].items() if why]
     lines = [fact if fact.startswith("  - ") else f"- {fact}" for fact in facts]
-    return [f"## {_('How it was made')}", "", *lines, *_hashes(folder)]
+    return [_heading(_("How it was made")), "", *lines, *_hashes(folder)]
 
 
 def _hashes(folder: TaskFolder) -> list[str]:
@@ -140,7 +140,7 @@ def _counts(found: Mapping[str, Any]) -> list[str]:
             sources[name] = sources.get(name, 0) + count
     total = sum(sources.values())
     shares = [(name or "–", count, words.percent(count / total)) for name, count in sources.items()]
-    return [f"## {_('How much of what')}", "", *_table(head, rows), "",
+    return [_heading(_("How much of what")), "", *_table(head, rows), "",
             *_table((_("Source"), _("Rows"), _("Share")), shares)]  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def _lengths(found: Mapping[str, Any]) -> list[str]:
         if part["chars"]
     ]
     mix = words.scripts(found["figures"]["scripts"])
-    return [f"## {_('Texts')}", "", *_table(head, rows), "", _("Rows by script: {mix}", mix=mix)]
+    return [_heading(_("Texts")), "", *_table(head, rows), "", _("Rows by script: {mix}", mix=mix)]
 
 
 def _audit(found: Mapping[str, Any]) -> list[str]:
@@ -169,14 +169,14 @@ def _audit(found: Mapping[str, Any]) -> list[str]:
          " ".join(filter(None, [words.figure(agreement["alpha"]), words.interval(agreement["interval"])]))),
     ]  # fmt: skip
     rows = [check for check in checks if check[1]]
-    return [f"## {_('What the audit found')}", "", *_table((_("Check"), _("Result")), rows)]
+    return [_heading(_("What the audit found")), "", *_table((_("Check"), _("Result")), rows)]
 
 
 def _problems(found: Mapping[str, Any]) -> list[str]:
     said = words.problems(found)
     notes = _notes(found)
     lines = [f"- {text}" for text in [*said, *notes]] or [_("The checks found none.")]
-    return [f"## {_('Known problems')}", "", *lines]
+    return [_heading(_("Known problems")), "", *lines]
 
 
 def _notes(found: Mapping[str, Any]) -> list[str]:
@@ -195,7 +195,7 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
 
 def _again(task: Task, found: Mapping[str, Any]) -> list[str]:
     return [
-        f"## {_('Make it again')}",
+        _heading(_("Make it again")),
         "",
         "```sh",
         f"nlp-skills regenerate {task.task_name}",
@@ -205,3 +205,7 @@ def _again(task: Task, found: Mapping[str, Any]) -> list[str]:
         "",
         _("Written by nlp-skills {version}, {time}.", version=__version__, time=found["created"]),
     ]
+
+
+def _heading(words: str) -> str:
+    return f"## {words}"

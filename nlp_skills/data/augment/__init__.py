@@ -5,6 +5,6 @@ In: train.jsonl as the split left it, and `augmentation:` of data_source.yaml. O
 """
 
 from nlp_skills.data.augment.entry import add, preview
-from nlp_skills.data.augment.steps import apply
+from nlp_skills.data.augment.steps import apply, summary
 
-__all__ = ["add", "apply", "preview"]
+__all__ = ["add", "apply", "preview", "summary"]

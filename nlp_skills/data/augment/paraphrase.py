@@ -46,13 +46,13 @@ def rows(settings: Paraphrase, work: Work) -> Iterator[Row]:
     texts = [near.normalised(row, fields) for _entry, row in work.originals.read(work.originals.entries)]
     alike = Resembling(texts, work.config.dedup.near)
     spent: Counter[str] = Counter()
-    cost = 0.0
+    cost: float | None = 0.0
     for question, answer in _asked(settings, work, model, recording):
         spent.update(asked=1, replayed=answer.replayed, input_tokens=answer.input_tokens,
                      output_tokens=answer.output_tokens)  # fmt: skip
-        cost += answer.cost or 0.0
+        cost = None if cost is None or answer.cost is None else cost + answer.cost
         # Kept up as it goes, so that whoever stops early reads true figures.
-        work.record.update({"model": model.shown, **spent, "cost": round(cost, 6)})
+        work.record.update({"model": model.shown, **spent, "cost": cost})
         made, fault = _rewritten(question, answer, work.task)
         if made is not None and alike.has(near.normalised(made, fields)):
             made, fault = None, "near_original"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,26 @@ def _step(entry: Augmentation, work: Work, done: list[dict[str, Any]]) -> Iterat
                 reasons=", ".join(f"{name} {count}" for name, count in refused.items()),
             )
         )
+
+
+def summary(done: Mapping[str, Any]) -> str:
+    """One step of `fetching.record["augmentation"]` in words."""
+    words = _(
+        "{method}: rows added {added}, refused {refused}",
+        method=done["method"],
+        added=done["added"],
+        refused=sum(done["refused"].values()),
+    )
+    if "asked" not in done:
+        return words
+    return words + _(
+        "; {requests} requests ({replayed} replayed), {asked} tokens in, {answered} out, paid now: {money}",
+        requests=done["asked"],
+        replayed=done["replayed"],
+        asked=done["input_tokens"],
+        answered=done["output_tokens"],
+        money=_("price unknown") if done["cost"] is None else f"${done['cost']:.4f}",
+    )
 
 
 def _method(entry: Augmentation, work: Work) -> Iterator[Row]:

@@ -31,14 +31,16 @@ class Fetching:
     """One fetch of one source: what the module is told, and what it tells.
 
     `refresh`: ask the origin again, whatever was recorded. `preview`: only a look at the first rows, for which
-    nothing is written, reviewed or paid for more than needed. `note` takes a word on the progress, already
-    translated. What the source did (requests, pages, tokens …) goes to `record`, what is odd to `warnings`.
+    nothing is written, reviewed or paid for more than needed. `note` takes a word on the progress, `tell` what must
+    be seen even where progress is not shown (money above all); both already translated. What the source did
+    (requests, pages, tokens …) goes to `record`, what is odd to `warnings`.
     """
 
     folder: TaskFolder
     refresh: bool = False
     preview: bool = False
     note: Callable[[str], None] = _silent
+    tell: Callable[[str], None] = _silent
     record: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 

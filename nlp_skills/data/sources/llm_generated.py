@@ -263,7 +263,7 @@ class _Run:
         if len(self.recording):
             return
         money = _("price unknown") if cost is None else f"${cost:.4f}"
-        self.fetching.note(
+        self.fetching.tell(
             _(
                 "estimate: {requests} requests, about {asked} tokens in and {answered} out, {money}",
                 requests=requests,
@@ -293,7 +293,7 @@ class _Run:
             ],
         )
         money = _("price unknown") if self.cost is None else f"${self.cost:.4f}"
-        self.fetching.note(
+        self.fetching.tell(
             _(
                 "{requests} requests ({replayed} replayed), {asked} tokens in, {answered} out, paid now: {money}",
                 requests=self.answers["requests"],
