@@ -6,11 +6,12 @@ import time
 
 import pytest
 
+from nlp_skills import __version__
 from nlp_skills.data.sources import robots
 from nlp_skills.data.sources.http import Response
 from nlp_skills.errors import Unavailable
 
-AGENT = "nlp-skills/0.1.0"
+AGENT = f"nlp-skills/{__version__}"
 ADDRESS = "http://h/robots.txt"
 
 
