@@ -11,7 +11,7 @@ from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
     from nlp_skills.data.audit import Audit
-    from nlp_skills.data.augment.entry import Planned
+    from nlp_skills.data.augmentation import Planned
     from nlp_skills.workspace.folder import TaskFolder
 
 _SHOWN = 5
@@ -101,7 +101,7 @@ def _show_findings(done: Audit) -> None:
 @frame.option("--dry-run", is_flag=True, help=N_("Say how many rows would come, show three, write nothing."))
 @frame.json_option
 def augment(folder: TaskFolder, labels: tuple[str, ...], dry_run: bool, as_json: bool, **given: Any) -> None:
-    from nlp_skills.data import augment as room
+    from nlp_skills.data import augmentation as room
 
     settings = {**given, "labels": list(labels) or None}
     if dry_run:

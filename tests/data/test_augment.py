@@ -13,7 +13,7 @@ import pytest
 from conftest import LABELS, Ran, reviews, write_rows
 from fixtures_llm import Door, FakeChat, Said
 
-from nlp_skills.data import augment, entities, near
+from nlp_skills.data import augment, augmentation, entities, near
 from nlp_skills.data.sources import Fetching
 from nlp_skills.errors import Usage
 from nlp_skills.workspace.folder import TaskFolder
@@ -465,7 +465,7 @@ def test_a_snapshot_pins_the_same_test_rows(task: Path, cli: Cli) -> None:
 
 def test_settings_are_checked_from_python_too(task: Path) -> None:
     with pytest.raises(Usage):
-        augment.add(TaskFolder.at(task), {"method": "entity_swap"})
+        augmentation.add(TaskFolder.at(task), {"method": "entity_swap"})
 
 
 def test_augmented_rows_are_trained_on_as_any_other(task: Path, cli: Cli, tiny_base: Path) -> None:

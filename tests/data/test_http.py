@@ -123,7 +123,7 @@ def test_nobody_listens() -> None:
 
 
 def test_no_such_host_is_not_tried_again() -> None:
-    with client() as http, pytest.raises(Unavailable, match="no host is called as in http://shop"):
+    with client() as http, pytest.raises(Unavailable, match="no host has the name in http://shop"):
         http.request("GET", "http://shop.invalid/rows")
     assert http.requests == 1
 

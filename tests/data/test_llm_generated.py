@@ -53,7 +53,7 @@ def write_source(folder: TaskFolder, url: str, **settings: Any) -> Any:
 
 def fetched(folder: TaskFolder, **how: Any) -> tuple[list[dict[str, Any]], sources.Fetching, list[str]]:
     notes: list[str] = []
-    fetching = sources.Fetching(folder, note=notes.append, **how)
+    fetching = sources.Fetching(folder, note=notes.append, tell=notes.append, **how)
     return list(sources.fetch(folder.sources().sources[0], fetching)), fetching, notes
 
 

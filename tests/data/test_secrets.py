@@ -183,8 +183,6 @@ def test_what_a_version_keeps_and_the_audit_writes_does_not_hold_it(task: Path, 
         ["data-source", "show", "good_api"],
         ["validate"],
         ["audit"],
-        ["lineage", "v1", "--complete"],
-        ["lineage", "v1", "--json"],
     ):
         done = run(task, server, *words)
         assert done.returncode == 0, done.stderr

@@ -4,7 +4,6 @@ In: train.jsonl as the split left it, and `augmentation:` of data_source.yaml. O
 `_augmented`, for train alone. Nothing is made from valid or test rows, and nothing made resembles one of them.
 """
 
-from nlp_skills.data.augment.entry import add, preview
 from nlp_skills.data.augment.steps import apply, summary
 
-__all__ = ["add", "apply", "preview", "summary"]
+__all__ = ["apply", "summary"]
