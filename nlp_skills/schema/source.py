@@ -296,7 +296,8 @@ class Review(Model):
 class LlmGenerated(_Source, LlmSettings):
     """Rows a language model writes: `count` for each of `prompt_template` (one or several) × `variations`.
 
-    A template may use `{count}` (the rows asked for in one request) and the keys of the variations.
+    A template may use `{count}` (the rows asked for in one request) and the keys of the variations; keys that it does
+    not use are told below it, and a key that is a field of the task has the same value in every row.
     `batch_size` rows are asked for at a time, with `examples` of the earlier ones shown, and a row is refused
     when its similarity to an earlier one reaches `near` (Jaccard similarity of character 3-grams).
     """
