@@ -36,8 +36,8 @@ def status(folder: TaskFolder, as_json: bool) -> int:
         "stale": found.stale,
         **_data(found),
         "run": _run(folder.version()),
-        "snapshot": _snapshot(folder),
-        "next": _next(folder, found),
+        "snapshot": staleness.against_snapshot(folder),
+        "next": staleness.next_command(folder, found),
     }
     if as_json:
         frame.emit(about)
@@ -66,32 +66,6 @@ def _run(version: VersionFolder) -> dict[str, Any] | None:
     state = "killed" if last.state == "running" and not run.alive(last) else last.state
     keys = ("kind", "step", "total_steps", "eta_seconds", "ended", "message")
     return {"state": state, **{key: value for key, value in last.dump().items() if key in keys}}
-
-
-def _snapshot(folder: TaskFolder) -> dict[str, Any] | None:
-    """Which splits are no longer those that the current version was made with; None where nothing says."""
-    from nlp_skills.data import digests
-
-    taken = folder.version().snapshot()
-    if taken is None:
-        return None
-    paths = {name: folder.split(name) for name in taken.splits}
-    here = digests.of(folder, paths.values())
-    differing = [name for name, split in taken.splits.items() if here.get(paths[name]) != split.sha256]
-    return {"version": folder.version().name, "same": not differing, "differing": differing}
-
-
-def _next(folder: TaskFolder, found: Status) -> str:
-    version = folder.version()
-    steps = (
-        (not found.sources, "nlp-skills data-source add"),
-        (any(state.waiting for state in found.sources), "nlp-skills review"),
-        (found.stale, "nlp-skills regenerate"),
-        (not version.config_path.is_file(), "nlp-skills generate"),
-        (version.model_info() is None, "nlp-skills train"),
-        (version.results() is None, "nlp-skills evaluate"),
-    )
-    return next((command for due, command in steps if due), "nlp-skills report")
 
 
 def _show(about: dict[str, Any], found: Status) -> None:

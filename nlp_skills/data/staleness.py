@@ -85,6 +85,31 @@ def stale(folder: TaskFolder) -> Status:
     return Status(states, outputs, lock, [name for name, _record in raw.leftovers(folder, config)])
 
 
+def against_snapshot(folder: TaskFolder) -> dict[str, Any] | None:
+    """Whether the splits are those the current version was made with, and which are not; None where nothing says."""
+    taken = folder.version().snapshot()
+    if taken is None:
+        return None
+    paths = {name: folder.split(name) for name in taken.splits}
+    here = digests.of(folder, paths.values())
+    differing = [name for name, split in taken.splits.items() if here.get(paths[name]) != split.sha256]
+    return {"version": folder.version().name, "same": not differing, "differing": differing}
+
+
+def next_command(folder: TaskFolder, status: Status) -> str:
+    """What to do next with the task, as it is typed."""
+    version = folder.version()
+    steps = (
+        (not status.sources, "nlp-skills data-source add"),
+        (any(state.waiting for state in status.sources), "nlp-skills review"),
+        (status.stale, "nlp-skills regenerate"),
+        (not version.config_path.is_file(), "nlp-skills generate"),
+        (version.model_info() is None, "nlp-skills train"),
+        (version.results() is None, "nlp-skills evaluate"),
+    )
+    return next((command for due, command in steps if due), "nlp-skills report")
+
+
 def pipeline_version() -> int:
     """The version of the code that makes the splits; a newer one makes older splits stale."""
     from nlp_skills.data import rebuild
