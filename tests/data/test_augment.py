@@ -279,7 +279,7 @@ def test_paraphrases_are_checked_recorded_and_replayed(
     fake.close()
     assert cli("regenerate", "--all").code == 0
     assert contents(task) == after
-    assert len((task / "data/raw/recorded/augment.jsonl").read_text().splitlines()) == len(originals)
+    assert len((task / "data/raw/recorded/_augmentation.jsonl").read_text().splitlines()) == len(originals)
 
 
 def test_only_the_wanted_classes_are_said_anew(task: Path, cli: Cli, fake_chat: Callable[..., FakeChat]) -> None:
@@ -375,7 +375,7 @@ def test_a_dry_run_asks_a_model_for_the_examples_only(task: Path, cli: Cli, fake
     assert ran.code == 0 and fake.questions == 3
     assert f"at most {len(read(task, 'train'))} rows" in ran.out
     assert "\x1b" not in ran.out and "\\x1b[31mAll in other words" in ran.out
-    assert not (task / "data/raw/recorded/augment.jsonl").exists()
+    assert not (task / "data/raw/recorded/_augmentation.jsonl").exists()
 
 
 def test_an_entry_is_changed_where_it_stands_and_comments_stay(ner: Path, cli: Cli) -> None:

@@ -37,10 +37,11 @@ class _Question(NamedTuple):
 def rows(settings: Paraphrase, work: Work) -> Iterator[Row]:
     """`per_row` paraphrases of each original of the wanted classes; those that fail a check are counted and left out.
 
-    Answers are kept in data/raw/recorded/augment.jsonl, so that making the rows again asks nothing.
+    Answers are kept in data/raw/recorded/_augmentation.jsonl, so that making the rows again asks nothing.
     """
     model = Model.of(settings, work.folder)
-    path = work.folder.raw / "recorded" / "augment.jsonl"
+    # No source can be called so: a name begins with a letter or a digit.
+    path = work.folder.raw / "recorded" / "_augmentation.jsonl"
     recording = Recording(path, read_only=work.fetching.preview)
     fields = work.task.input_fields
     texts = [near.normalised(row, fields) for _entry, row in work.originals.read(work.originals.entries)]
