@@ -113,7 +113,9 @@ def _interrupted_while_training(folder: Path, base: Path, version: str) -> None:
         _demo(folder, base), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment()
     )
     waited = time.monotonic()
-    while not (run / "metrics.jsonl").exists():
+    metrics = run / "metrics.jsonl"
+    # The file is there, empty, before the run is: training has begun once something was measured.
+    while not (metrics.exists() and metrics.stat().st_size):
         assert process.poll() is None and time.monotonic() - waited < 300
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
