@@ -19,6 +19,8 @@ COMMANDS = {
     "new-task": f"{_ROOM}.tasks:new_task",
     "tasks": f"{_ROOM}.tasks:tasks",
     "use": f"{_ROOM}.tasks:use",
+    "archive": f"{_ROOM}.tasks:archive",
+    "unarchive": f"{_ROOM}.tasks:unarchive",
     "data-source": f"{_ROOM}.sources:data_source",
     "generate": f"{_ROOM}.scaffold:generate",
     "regenerate": f"{_ROOM}.data:regenerate",
@@ -34,9 +36,15 @@ COMMANDS = {
     "evaluate": f"{_ROOM}.evaluation:evaluate",
     "report": f"{_ROOM}.evaluation:report",
     "new-version": f"{_ROOM}.versions:new_version",
-    "history": f"{_ROOM}.versions:history",
-    "compare": f"{_ROOM}.versions:compare",
-    "lineage": f"{_ROOM}.versions:lineage",
+    "promote": f"{_ROOM}.versions:promote",
+    "history": f"{_ROOM}.history:history",
+    "compare": f"{_ROOM}.compare:compare",
+    "lineage": f"{_ROOM}.lineage:lineage",
+    "rollback": f"{_ROOM}.retention:rollback",
+    "cleanup": f"{_ROOM}.retention:cleanup",
+    "du": f"{_ROOM}.retention:du",
+    "reproduce": f"{_ROOM}.reproduce:reproduce",
+    "plan": f"{_ROOM}.plans:plan",
 }
 
 

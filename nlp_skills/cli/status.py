@@ -58,12 +58,12 @@ def _data(found: Status) -> dict[str, Any]:
 
 def _run(version: VersionFolder) -> dict[str, Any] | None:
     """The last run of the version; one that says it runs and does not is `killed`."""
-    from nlp_skills.training import run
+    from nlp_skills.workspace import runs
 
     last: RunStatus | None = version.status()
     if last is None:
         return None
-    state = "killed" if last.state == "running" and not run.alive(last) else last.state
+    state = "killed" if last.state == "running" and not runs.alive(last) else last.state
     keys = ("kind", "step", "total_steps", "eta_seconds", "ended", "message")
     return {"state": state, **{key: value for key, value in last.dump().items() if key in keys}}
 

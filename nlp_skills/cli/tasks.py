@@ -141,3 +141,13 @@ def use(folder: TaskFolder, as_json: bool) -> None:
         frame.emit({"ok": True, "task": folder.root.name, "path": str(folder.root), "project": str(project)})
     else:
         frame.say(_("current task: {name}", name=folder.root.name))
+
+
+@frame.command("archive", help=N_("Archive."))
+def archive() -> None:
+    raise NotImplementedError
+
+
+@frame.command("unarchive", help=N_("Unarchive."))
+def unarchive() -> None:
+    raise NotImplementedError

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nlp_skills import files
-from nlp_skills.data import digests
+from nlp_skills.workspace import digests
 from nlp_skills.workspace.folder import TaskFolder
 
 _YOUNG_SECONDS = 2

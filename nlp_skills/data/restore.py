@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills import files
-from nlp_skills.data import digests, install, lock_file, staleness, store
+from nlp_skills.data import install, lock_file, staleness
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.version import SPLITS, DataSnapshot
-from nlp_skills.workspace import digest
+from nlp_skills.workspace import digest, digests, store
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 from nlp_skills.workspace.lock import writing
 

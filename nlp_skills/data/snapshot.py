@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nlp_skills import files
-from nlp_skills.data import digests, lock_file, raw, store
+from nlp_skills.data import lock_file, raw
 from nlp_skills.data import rows as lines
 from nlp_skills.data.load import load
 from nlp_skills.data.near import row_key
@@ -13,7 +13,7 @@ from nlp_skills.data.sources.settings import literal_secret, unexpanded
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.version import SPLITS, DataSnapshot, SplitFile
-from nlp_skills.workspace import lineage
+from nlp_skills.workspace import digests, lineage, store
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 __all__ = ["pinned_keys", "row_key", "source_hash", "take", "write"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nlp_skills.data import digests, install, lock_file, raw, review, sources
+from nlp_skills.data import install, lock_file, raw, review, sources
 from nlp_skills.data.snapshot import pinned_keys
 from nlp_skills.errors import Problem
 from nlp_skills.i18n import _
@@ -16,6 +16,7 @@ from nlp_skills.schema.data_lock import DataLock
 from nlp_skills.schema.data_source import DataSource, Source
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.version import SPLITS
+from nlp_skills.workspace import digests
 from nlp_skills.workspace.compare import flat
 from nlp_skills.workspace.folder import TaskFolder
 

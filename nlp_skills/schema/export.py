@@ -14,7 +14,7 @@ from nlp_skills.schema.document import Document
 from nlp_skills.schema.summary import TaskSummary
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.schema.version import DataSnapshot, Lineage, ModelInfo, Results, RunStatus
+from nlp_skills.schema.version import DataSnapshot, Deployments, Lineage, ModelInfo, Results, RunStatus
 
 DOCUMENTS: dict[str, type[Document]] = {
     "task": Task,
@@ -27,6 +27,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "model_info": ModelInfo,
     "task_summary": TaskSummary,
     "run_status": RunStatus,
+    "deployments": Deployments,
 }
 
 

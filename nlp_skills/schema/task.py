@@ -117,11 +117,32 @@ class Retention(Model):
     cleanup_exp_after: Annotated[str, Field(pattern=r"^\d+[dhw]$")] = "7d"
 
 
-class Versioning(Model):
-    """How versions are named and where they go."""
+Strategy = Literal["semantic", "date", "hybrid"]
 
-    strategy: Literal["semantic", "date", "hybrid"] = "semantic"
-    naming: str = "{task}-v{n}"
+# What `naming` may name, by strategy, and which of these tell one version from another.
+NAMING_PLACES: dict[Strategy, tuple[str, ...]] = {
+    "semantic": ("version", "n", "task"),
+    "date": ("version", "date", "yyyymmdd", "task"),
+    "hybrid": ("version", "n", "timestamp", "yyyymmdd", "task"),
+}
+_DEFAULT_NAMING: dict[Strategy, str] = {
+    "semantic": "{task}-v{n}",
+    "date": "{task}-{date}",
+    "hybrid": "{task}-{version}",
+}
+_NAMING_TEXT = re.compile(r"[\w.-]*\Z")
+
+
+class Versioning(Model):
+    """How versions are named and where they go.
+
+    `naming` is the name a version's model carries outside the task: `{task}-v{n}` makes entity-sentiment-v2.
+    Left out, it follows the strategy. `{yyyymmdd}` (date) and `{timestamp}` (hybrid) also choose the strategy's
+    second form: 20250107 for 2025-01-07, v2_1736236800 for v2-20250107.
+    """
+
+    strategy: Strategy = "semantic"
+    naming: str | None = None
     retention: Retention = Field(default_factory=Retention)
     deploy_target: Literal["huggingface", "ollama", "api", "local"] = "local"
 
@@ -130,9 +151,28 @@ class Versioning(Model):
     def _short_form(cls, value: Any) -> Any:
         return {"keep_recent": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
+    @model_validator(mode="after")
+    def _naming_fits(self) -> Versioning:
+        places = PLACEHOLDER.findall(self.template)
+        allowed = NAMING_PLACES[self.strategy]
+        strange = [place for place in places if place not in allowed]
+        if strange or not _NAMING_TEXT.match(PLACEHOLDER.sub("", self.template)):
+            wanted = ", ".join(f"{{{place}}}" for place in allowed)
+            raise ValueError(
+                _("naming is made of letters, digits, '-', '_', '.' and, for this strategy, {places}", places=wanted)
+            )
+        if set(places) <= ({"task", "yyyymmdd"} if self.strategy == "hybrid" else {"task"}):
+            raise ValueError(_("naming gives every version the same name; add {place}", place=f"{{{allowed[0]}}}"))
+        return self
+
+    @property
+    def template(self) -> str:
+        """`naming`, or what the strategy uses where it is left out."""
+        return self.naming or _DEFAULT_NAMING[self.strategy]
+
 
 class Transition(Model):
-    """One move of the life cycle."""
+    """One move of the life cycle; `from` and `to` are the same where only the version changed."""
 
     time: dt.datetime
     from_: Status = Field(alias="from")

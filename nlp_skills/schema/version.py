@@ -144,25 +144,31 @@ class LineageConfig(Model):
 
 
 class LineageResults(Model):
-    """The `results:` section: any metric by name, and the classes."""
+    """The `results:` section: any metric by name, the classes, and the hashes of the files they come from."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float] = Field(init=False)
 
     per_class: dict[str, ClassMetrics] = Field(default_factory=dict)
+    hashes: dict[str, str] = Field(default_factory=dict)
 
 
 class LineageModel(Model):
-    """The `model:` section: where the artefacts are, relative to the task folder."""
+    """The `model:` section: where the artefacts are, relative to the task folder, and the hash of each file in them."""
 
     adapter_path: str | None = None
     merged_path: str | None = None
     gguf_path: str | None = None
     hf_repo: str | None = None
+    hashes: dict[str, str] = Field(default_factory=dict)
 
 
 class LineageRun(Model):
-    """How the training went."""
+    """How the training went, and what it takes to do it again.
+
+    `by` is user@host; `config_hash` is of what config.yaml says, not of its comments; `pinned` are the files that make
+    the environment (project file, lock, wheel), by their path in the task, in the store.
+    """
 
     state: str
     started: dt.datetime | None = None
@@ -173,15 +179,43 @@ class LineageRun(Model):
     peak_memory_gb: float | None = None
     device: str | None = None
     seed: int | None = None
+    threads: int | None = None
     final_loss: float | None = None
+    by: str | None = None
+    config_hash: str | None = None
+    base_model_hash: str | None = None
+    base_model_revision: str | None = None
+    pinned: dict[str, str] = Field(default_factory=dict)
+
+
+Event = Literal[
+    "promoted", "activated", "deactivated", "deployed", "undeployed", "cleaned", "restored", "reproduced", "repaired"
+]
+
+
+class LineageEvent(Model):
+    """What happened to a version after it was made. `other` is the version it was about as well; `by` is user@host."""
+
+    time: dt.datetime
+    event: Event
+    other: str | None = None
+    reason: str | None = None
+    by: str | None = None
 
 
 class Lineage(Document):
-    """lineage.yaml: what made this version, written section by section by the steps themselves."""
+    """lineage.yaml: what made this version, written section by section by the steps themselves.
 
+    A key that a person added is kept. Files without `schema_version` are of the first form, which is read as it is.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_version: int = 1
     version: str
     created: dt.datetime
     parent: str | None = None
+    promoted_from: str | None = None
     data: LineageData | None = None
     config: LineageConfig | None = None
     run: LineageRun | None = None
@@ -189,12 +223,22 @@ class Lineage(Document):
     model: LineageModel | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     changes: list[str] = Field(default_factory=list)
+    events: list[LineageEvent] = Field(default_factory=list)
     notes: str | None = None
 
-    @field_validator("changes", mode="before")
+    @field_validator("changes", "events", mode="before")
     @classmethod
     def _none_is_empty(cls, value: Any) -> Any:
         return [] if value is None else value
+
+    def dump(self) -> dict[str, Any]:
+        """As every document, and without the lists and mappings that hold nothing."""
+        return without_empty(super().dump())
+
+
+def without_empty(value: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: without_empty(item) if isinstance(item, dict) else item for key, item in value.items()}
+    return {key: item for key, item in kept.items() if item not in ({}, [])}
 
 
 RunState = Literal["running", "completed", "failed", "interrupted"]
@@ -217,3 +261,26 @@ class RunStatus(Document):
     loss: float | None = None
     eta_seconds: float | None = None
     message: str | None = None
+
+
+class Deployment(Model):
+    """Where a version answers. `name` is what clients ask for: a repository, `task:latest`, an address, a path.
+
+    A name that `follows` stands for whatever version is active; the others are one version's for ever. `link` is the
+    path in the task folder that the serving side reads the active model through, where there is one.
+    """
+
+    target: Literal["huggingface", "ollama", "api", "local"]
+    name: str
+    version: str
+    since: dt.datetime
+    follows: bool = False
+    link: str | None = None
+    forced: bool = False
+
+
+class Deployments(Document):
+    """versions/deployments.json: what runs where, by which version."""
+
+    schema_version: int = 1
+    deployments: list[Deployment] = Field(default_factory=list)

@@ -21,7 +21,7 @@ from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import RunStatus
 from nlp_skills.training import artefact, base_model, failure, identity, preflight, run, trainer
 from nlp_skills.training.device import Device, needs_checkpointing, pick, plain_attention
-from nlp_skills.workspace import digest, lifecycle, lineage, lock
+from nlp_skills.workspace import digest, lifecycle, lineage, lock, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 
@@ -89,7 +89,7 @@ def train(
 
 def _refuse_a_second_run(version: VersionFolder) -> None:
     status = version.status()
-    if status is not None and status.pid != os.getpid() and run.alive(status):
+    if status is not None and status.pid != os.getpid() and runs.alive(status):
         raise Invalid(
             _("version {name} is being trained by process {pid}", name=version.name, pid=status.pid),
             file=version.status_path,

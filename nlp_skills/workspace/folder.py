@@ -79,6 +79,11 @@ class VersionFolder:
         """A whole model: merged, or fully fine-tuned."""
         return self.task_root / "models" / "merged" / self.name
 
+    @property
+    def model(self) -> Path | None:
+        """The model folder that was trained: the adapter, else the whole model; None while there is neither."""
+        return next((path for path in (self.adapter, self.merged) if path.is_dir()), None)
+
     def config(self) -> Config:
         return Config.load(self.config_path)
 
@@ -145,6 +150,11 @@ class TaskFolder:
     def sources(self) -> DataSource:
         return DataSource.load(self.sources_path)
 
+    @property
+    def deployments_path(self) -> Path:
+        """What runs where; see `workspace.deployments`."""
+        return self.root / "versions" / "deployments.json"
+
     def version_names(self) -> list[str]:
         """Versions in their order, oldest first."""
         folder = self.root / "versions"
@@ -159,7 +169,10 @@ class TaskFolder:
         """
         name = name or self.task().version
         if not naming.is_version(name):
-            raise Usage(_("{name} is not a version name", name=name), mend=_("version names look like v1, v2, v2.1"))
+            raise Usage(
+                _("{name} is not a version name", name=name),
+                mend=_("version names look like v2, v2.1, v3-exp, 2025-01-07 or v2-20250107"),
+            )
         return VersionFolder(self.root, name)
 
     def existing_version(self, name: str | None = None) -> VersionFolder:

@@ -19,10 +19,11 @@ LEGAL: dict[Status, frozenset[Status]] = {
 }
 
 
-def move(folder: TaskFolder, to: Status, reason: str) -> None:
-    """Move the task's state, with time and reason; staying where it is only touches `updated`.
+def move(folder: TaskFolder, to: Status, reason: str, *, version: str | None = None) -> None:
+    """Move the task's state, with time and reason, and make `version` the active one in the same write.
 
-    A step that starts over (training again after an evaluation) passes through configuring by itself.
+    Staying in a state with the same version only touches `updated`. A step that starts over (training again
+    after an evaluation) passes through configuring by itself.
 
     Raises:
         Invalid: the move is not legal, such as training an archived task.
@@ -31,11 +32,17 @@ def move(folder: TaskFolder, to: Status, reason: str) -> None:
     time = files.now().isoformat()
     changes: dict[tuple[str | int, ...], object] = {("updated",): time}
     state, index = task.status, len(task.history)
-    for following in _way(state, to):
-        entry = {"time": time, "from": state, "to": following, "version": task.version, "reason": reason}
+    version = version or task.version
+    way = _way(state, to)
+    if not way and version != task.version:
+        way = [to]
+    for following in way:
+        entry = {"time": time, "from": state, "to": following, "version": version, "reason": reason}
         changes[("history", index)] = entry
         state, index = following, index + 1
     changes[("status",)] = to
+    if version != task.version:
+        changes[("version",)] = version
     yaml.change(folder.task_path, changes)
 
 

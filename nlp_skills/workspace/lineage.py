@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import getpass
+import json
+import os
+import platform
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,13 +19,16 @@ from nlp_skills.schema import yaml
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import (
     DataSnapshot,
+    Event,
     Lineage,
     LineageConfig,
     LineageData,
+    LineageEvent,
     LineageModel,
     LineageResults,
     ModelInfo,
     Results,
+    without_empty,
 )
 from nlp_skills.workspace.folder import VersionFolder
 
@@ -69,6 +78,29 @@ def record(version: VersionFolder, **sections: Any) -> Lineage:
     return lineage
 
 
+def note(
+    version: VersionFolder,
+    event: Event,
+    *,
+    other: str | None = None,
+    reason: str | None = None,
+    time: dt.datetime | None = None,
+) -> None:
+    """Add to the version's `events:` what happened to it (now, or at `time`); earlier ones stay."""
+    entry = LineageEvent(time=time or files.now(), event=event, other=other, reason=reason, by=whoami())
+    count = len(ensure(version).events)
+    yaml.change(version.lineage_path, {("events", count): _plain(entry)})
+
+
+def whoami() -> str:
+    """user@host of whoever runs this."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())  # a container may run as a number without a name
+    return f"{user}@{platform.node() or 'localhost'}"
+
+
 def complete(version: VersionFolder) -> list[str]:
     """Record what the version's own files say and its lineage does not; returns the sections that were behind.
 
@@ -85,6 +117,12 @@ def complete(version: VersionFolder) -> list[str]:
     if behind:
         record(version, **behind)
     return list(behind)
+
+
+def config_hash(path: Path) -> str:
+    """`sha256:…` of what a config.yaml says: comments, order and quoting are no part of it."""
+    content = json.dumps(yaml.read(path).data, ensure_ascii=False, sort_keys=True)
+    return files.sha256_bytes(content.encode())
 
 
 def data_section(snapshot: DataSnapshot) -> LineageData:
@@ -115,5 +153,5 @@ def results_section(results: Results) -> LineageResults:
 
 def _plain(section: Any) -> Any:
     if isinstance(section, BaseModel):
-        return section.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return without_empty(section.model_dump(mode="json", by_alias=True, exclude_none=True))
     return section

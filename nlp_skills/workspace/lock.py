@@ -11,6 +11,7 @@ from pathlib import Path
 from nlp_skills import files
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
+from nlp_skills.workspace import active
 from nlp_skills.workspace.folder import TaskFolder
 
 
@@ -19,6 +20,8 @@ def writing(
     folder: TaskFolder, *, wait_seconds: float = 10, tell: Callable[[str], None] | None = None
 ) -> Iterator[None]:
     """Hold the task's lock; the system frees it when the process dies, however it dies.
+
+    A switch of versions that a kill cut off is finished first.
 
     `tell` hears at once that another command has it and that this one waits.
 
@@ -43,6 +46,7 @@ def writing(
         raise files.storage_problem(error, path) from error
     try:
         _sign(folder)
+        active.recover(folder)
         yield
     finally:
         with contextlib.suppress(OSError):

@@ -10,13 +10,19 @@ from typing import Any
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
+from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.workspace import compare, digest, lifecycle, lineage, lock, naming
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 
 def new_version(
-    folder: TaskFolder, *, changes: Sequence[str], settings: Mapping[str, Any], parent: str | None = None
+    folder: TaskFolder,
+    *,
+    changes: Sequence[str],
+    settings: Mapping[str, Any],
+    parent: str | None = None,
+    kind: naming.Kind = "major",
 ) -> VersionFolder:
     """Make the next version from `parent` (the current one by default) and make it current.
 
@@ -24,16 +30,11 @@ def new_version(
     interruption left half-made is taken up again.
 
     Raises:
-        Usage: nothing said about what changes; another naming strategy than semantic.
+        Usage: nothing said about what changes; a kind that the naming strategy does not have.
         Invalid: the parent does not exist, or the new configuration is not valid.
     """
     with lock.writing(folder):
         task = folder.task()
-        if task.versioning.strategy != "semantic":
-            raise Usage(
-                _("versions are named by the strategy {strategy}", strategy=task.versioning.strategy),
-                mend=_("set versioning.strategy: semantic; the other strategies come with a later version"),
-            )
         origin = folder.existing_version(parent)
         config = origin.config()
         text, after = _changed_config(origin.config_path, settings)
@@ -43,13 +44,19 @@ def new_version(
                 _("nothing says what changes"),
                 mend=_('add --change "LoRA rank 16 → 32", or --set lora.r=32'),
             )
-        version = _unfinished(folder, origin, said) or folder.version(naming.next_version(folder.version_names()))
+        version = _unfinished(folder, origin, said) or folder.version(
+            naming.next_name(task.versioning, taken(folder, task), kind=kind, parent=origin.name)
+        )
         if not version.root.exists():
             _make(version, text, parent=origin.name, changes=said)
-        yaml.change(folder.task_path, {("version",): version.name})
-        lifecycle.move(folder, "configuring", _("new version {name}", name=version.name))
+        lifecycle.move(folder, "configuring", _("new version {name}", name=version.name), version=version.name)
         digest.write(folder)
     return version
+
+
+def taken(folder: TaskFolder, task: Task) -> set[str]:
+    """Every version name that is or was: a name that was purged is not given again."""
+    return {*folder.version_names(), *(entry.version for entry in task.history if entry.version)}
 
 
 def _changed_config(path: Path, settings: Mapping[str, Any]) -> tuple[str, Config]:

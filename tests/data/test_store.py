@@ -14,9 +14,10 @@ import pytest
 from conftest import Ran, reviews, write_rows
 
 from nlp_skills import files
-from nlp_skills.data import snapshot, store
+from nlp_skills.data import snapshot
 from nlp_skills.data.regenerate import interrupted, regenerate
 from nlp_skills.errors import Invalid
+from nlp_skills.workspace import store
 from nlp_skills.workspace.folder import TaskFolder
 
 SPLITS = ("train", "valid", "test")

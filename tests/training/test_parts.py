@@ -19,6 +19,7 @@ from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import RunStatus
 from nlp_skills.training import device, failure, run, trainer
 from nlp_skills.training.encode import Encoded
+from nlp_skills.workspace import runs
 
 CPU = device.Device("cpu", "cpu", "float32", None)
 
@@ -131,11 +132,11 @@ def status(pid: int, updated: dt.datetime, state: str = "running") -> RunStatus:
 def test_alive_sees_through_a_number_that_was_given_again() -> None:
     now, earlier = files.now() + dt.timedelta(seconds=2), files.now() - dt.timedelta(days=30)
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    assert run.alive(status(os.getpid(), now))
-    assert not run.alive(status(int(ended.stdout), now))
-    assert not run.alive(status(os.getpid(), earlier)), "this process was not born then"
-    assert not run.alive(status(os.getpid(), now, "completed"))
-    assert not run.alive(None)
+    assert runs.alive(status(os.getpid(), now))
+    assert not runs.alive(status(int(ended.stdout), now))
+    assert not runs.alive(status(os.getpid(), earlier)), "this process was not born then"
+    assert not runs.alive(status(os.getpid(), now, "completed"))
+    assert not runs.alive(None)
 
 
 @pytest.mark.parametrize(

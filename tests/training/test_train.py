@@ -21,6 +21,7 @@ from fixtures_training import moved_reviews
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.schema import yaml
 from nlp_skills.training import run, sft
+from nlp_skills.workspace import runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 Ready = Callable[..., TaskFolder]
@@ -212,13 +213,13 @@ def test_a_killed_run_is_seen_as_dead_and_goes_on_from_its_checkpoint(ready: Rea
     program = start(folder)
     wait_for(lambda: len(list(version.checkpoints.glob("*/complete.json"))) >= 2, program)
     running = version.status()
-    assert run.alive(running)
+    assert runs.alive(running)
     with pytest.raises(Invalid, match=str(program.pid)):
         sft.train(folder)
     program.kill()
     program.communicate(timeout=60)
     dead = version.status()
-    assert dead is not None and dead.state == "running" and not run.alive(dead)
+    assert dead is not None and dead.state == "running" and not runs.alive(dead)
 
     # A checkpoint that was being written when the process died is newer, and no use.
     (version.checkpoints / "checkpoint-59").mkdir()

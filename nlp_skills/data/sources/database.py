@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nlp_skills import extras
-from nlp_skills.data import digests
 from nlp_skills.data.sources import Fetching, cells
 from nlp_skills.data.sources import connecting as to
 from nlp_skills.data.sources.settings import filled, line_of
@@ -20,6 +19,7 @@ from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import Database
 from nlp_skills.variables import Variables
+from nlp_skills.workspace import digests
 from nlp_skills.workspace.folder import TaskFolder
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from nlp_skills.data import digests
 from nlp_skills.data.sources import Fetching, opened, table_files, text_files
 from nlp_skills.data.sources.formats import File
 from nlp_skills.data.sources.settings import filled, line_of
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import FileImport
+from nlp_skills.workspace import digests
 from nlp_skills.workspace.folder import TaskFolder
 
 VERSION = 2

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from nlp_skills import files
-from nlp_skills.data import digests
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
+from nlp_skills.workspace import digests
 from nlp_skills.workspace.folder import TaskFolder
 
 _READ_ONLY = 0o444
