@@ -141,14 +141,33 @@ def config_section(config: Config) -> LineageConfig:
     return LineageConfig.model_validate(config.dump())
 
 
-def model_section(info: ModelInfo) -> LineageModel:
-    """The `model:` section: paths relative to the task folder."""
-    return LineageModel(adapter_path=info.adapter_path, merged_path=info.merged_path)
+def model_section(info: ModelInfo, version: VersionFolder | None = None) -> LineageModel:
+    """The `model:` section: paths relative to the task folder and, given the version, the hash of each model file."""
+    hashes = {}
+    if version is not None:
+        place = version.adapter if info.adapter_path else version.merged
+        hashes = file_hashes(place, version.task_root)
+    return LineageModel(adapter_path=info.adapter_path, merged_path=info.merged_path, hashes=hashes)
 
 
-def results_section(results: Results) -> LineageResults:
-    """The `results:` section: every metric by name, and the classes."""
-    return LineageResults.model_validate({**results.metrics, "per_class": results.per_class})
+def results_section(results: Results, version: VersionFolder | None = None) -> LineageResults:
+    """The `results:` section: every metric by name, the classes and, given the version, the hashes of its files."""
+    paths = [version.results_path, version.predictions_path] if version else []
+    hashes = {path.name: files.sha256_file(path) for path in paths if path.is_file()}
+    return LineageResults.model_validate({**results.metrics, "per_class": results.per_class, "hashes": hashes})
+
+
+def file_hashes(place: Path, root: Path) -> dict[str, str]:
+    """`sha256:…` of every regular file in a folder, by its path in `root`; links are neither hashed nor followed."""
+    return {path.relative_to(root).as_posix(): files.sha256_file(path) for path in regular_files(place)}
+
+
+def regular_files(place: Path) -> list[Path]:
+    """The files in a folder and in the folders in it, in order; nothing that is reached through a link."""
+    if place.is_symlink():
+        return []
+    found = [Path(parent, name) for parent, _folders, names in os.walk(place) for name in names]
+    return sorted(path for path in found if not path.is_symlink() and path.is_file())
 
 
 def _plain(section: Any) -> Any:
