@@ -62,6 +62,11 @@ class _Live(Bar):
         self.drawn.update(self.task, completed=self.done, note=self.note)
 
 
+def notice(text: str) -> None:
+    """One line of what goes on, for whoever watches."""
+    print(text, file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def bar(label: str, total: int) -> Iterator[Bar]:
     """A progress bar for a block of work; `label` is already translated."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nlp_skills import files
+from nlp_skills import files, progress
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
 from nlp_skills.workspace import active
@@ -21,9 +21,8 @@ def writing(
 ) -> Iterator[None]:
     """Hold the task's lock; the system frees it when the process dies, however it dies.
 
-    A switch of versions that a kill cut off is finished first.
-
-    `tell` hears at once that another command has it and that this one waits.
+    A switch of versions that a kill cut off is finished first. `tell` hears at once that another command has the
+    task and that this one waits; left out, a line on standard error says so.
 
     Raises:
         Invalid: another process held it for longer than `wait_seconds`; with its number and command.
@@ -37,8 +36,8 @@ def writing(
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if tell:
-                tell(_("another command is changing this task; waiting up to {seconds:g} s", seconds=wait_seconds))
+            say = tell or progress.notice
+            say(_("another command is changing this task; waiting up to {seconds:g} s", seconds=wait_seconds))
             lock.acquire(timeout=wait_seconds)
     except Timeout as error:
         raise _held(folder) from error
