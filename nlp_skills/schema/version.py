@@ -13,7 +13,6 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from nlp_skills.schema.data_lock import LockedSource
 from nlp_skills.schema.document import Document, Model
 from nlp_skills.schema.task import OutputFormat
-from nlp_skills.schema.training import Lora
 
 SPLITS = ("train", "valid", "test")
 
@@ -110,7 +109,9 @@ class Results(Document):
 
 
 class LineageData(Model):
-    """The `data:` section."""
+    """The `data:` section. A key that a person added is kept, here as in `run:` and `model:`."""
+
+    model_config = ConfigDict(extra="allow")
 
     source_hash: str | None = None
     train_count: int | None = None
@@ -125,6 +126,17 @@ class LineageData(Model):
         return {name: count for name, count in found.items() if count is not None}
 
 
+class LineageLora(Model):
+    """`lora:` as far as it is known: what an older lineage left out is not made up."""
+
+    model_config = ConfigDict(extra="allow")
+
+    r: int | None = None
+    alpha: float | None = None
+    dropout: float | None = None
+    target_modules: str | list[str] | None = None
+
+
 class LineageConfig(Model):
     """The `config:` section; the flat `lora_r` is read and written as `lora: {r: …}`. Later keys are kept."""
 
@@ -132,14 +144,14 @@ class LineageConfig(Model):
 
     base_model: str | None = None
     method: str | None = None
-    lora: Lora | None = None
+    lora: LineageLora | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _flat_rank(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "lora_r" in value:
+        if isinstance(value, dict) and "lora_r" in value and isinstance(value.get("lora") or {}, dict):
             value = dict(value)
-            value["lora"] = {**(value.get("lora") or {}), "r": value.pop("lora_r")}
+            value["lora"] = {"r": value.pop("lora_r"), **(value.get("lora") or {})}
         return value
 
 
@@ -156,6 +168,8 @@ class LineageResults(Model):
 class LineageModel(Model):
     """The `model:` section: where the artefacts are, relative to the task folder, and the hash of each file in them."""
 
+    model_config = ConfigDict(extra="allow")
+
     adapter_path: str | None = None
     merged_path: str | None = None
     gguf_path: str | None = None
@@ -169,6 +183,8 @@ class LineageRun(Model):
     `by` is user@host; `config_hash` is of what config.yaml says, not of its comments; `pinned` are the files that make
     the environment (project file, lock, wheel), by their path in the task, in the store.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     state: str
     started: dt.datetime | None = None
@@ -203,10 +219,14 @@ class LineageEvent(Model):
     by: str | None = None
 
 
+LINEAGE_SCHEMA = 2
+
+
 class Lineage(Document):
     """lineage.yaml: what made this version, written section by section by the steps themselves.
 
-    A key that a person added is kept. Files without `schema_version` are of the first form, which is read as it is.
+    A key that a person added is kept. Files without `schema_version` are of the first form, which is read as it is;
+    `changes` is also read where it is one sentence, or where a sentence's colon made a mapping of it.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -226,7 +246,18 @@ class Lineage(Document):
     events: list[LineageEvent] = Field(default_factory=list)
     notes: str | None = None
 
-    @field_validator("changes", "events", mode="before")
+    @field_validator("changes", mode="before")
+    @classmethod
+    def _sentences(cls, value: Any) -> Any:
+        entries = [] if value is None else value if isinstance(value, list) else [value]
+        return [_sentence(entry) for entry in entries if entry is not None]
+
+    @field_validator("notes", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        return "\n".join(str(_sentence(line)) for line in value) if isinstance(value, list) else _sentence(value)
+
+    @field_validator("events", mode="before")
     @classmethod
     def _none_is_empty(cls, value: Any) -> Any:
         return [] if value is None else value
@@ -234,6 +265,14 @@ class Lineage(Document):
     def dump(self) -> dict[str, Any]:
         """As every document, and without the lists and mappings that hold nothing."""
         return without_empty(super().dump())
+
+
+def _sentence(value: Any) -> Any:
+    """`- LoRA rank: 16 → 32` is a mapping to YAML and a sentence to whoever wrote it; so is a bare number."""
+    if isinstance(value, dict) and len(value) == 1:
+        key, rest = next(iter(value.items()))
+        return f"{key}: {rest}"
+    return str(value) if isinstance(value, int | float) else value
 
 
 def without_empty(value: dict[str, Any]) -> dict[str, Any]:
