@@ -156,12 +156,16 @@ class LineageConfig(Model):
 
 
 class LineageResults(Model):
-    """The `results:` section: any metric by name, the classes, and the hashes of the files they come from."""
+    """The `results:` section: any metric by name, the classes, the hashes of the files they come from, and how long
+    the evaluation took on what.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float] = Field(init=False)
 
     per_class: dict[str, ClassMetrics] = Field(default_factory=dict)
+    seconds: float | None = None
+    device: str | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
 
 
