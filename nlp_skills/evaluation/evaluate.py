@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from nlp_skills import files
 from nlp_skills.errors import Problem
@@ -40,6 +41,7 @@ def evaluate(
         with_base = base_baseline and chosen.info.adapter_path is not None
         if again:
             _partial(chosen).forget()
+            _clock(chosen).unlink(missing_ok=True)
         earlier = None if again else _earlier(chosen)
         if earlier is None or (with_base and baselines.BASE not in earlier.baselines):
             results = _measure(chosen, with_base, _finished(chosen) if earlier else None)
@@ -64,7 +66,11 @@ def _finished(chosen: Subject) -> list[Answer]:
 
 
 def _measure(chosen: Subject, with_base: bool, finished: list[Answer] | None) -> Results:
-    started = time.monotonic()
+    with _timed(chosen, _seconds_before(chosen, finished is not None)) as seconds:
+        return _measured(chosen, with_base, finished, seconds)
+
+
+def _measured(chosen: Subject, with_base: bool, finished: list[Answer] | None, seconds: Callable[[], float]) -> Results:
     answers, base, device = _asked(chosen, with_base, finished)
     others = {**_fitted(chosen), **({baselines.BASE: base} if base else {})}
     _write_predictions(chosen, answers, others)
@@ -83,9 +89,40 @@ def _measure(chosen: Subject, with_base: bool, finished: list[Answer] | None) ->
         confusion_matrix=matrix,
         baselines={name: _scores(chosen, given) for name, given in others.items()},
         success=judgement.verdict(chosen.task.success_criteria, figures),
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(seconds(), 1),
         device=device,
     )
+
+
+@contextlib.contextmanager
+def _timed(chosen: Subject, before: float) -> Iterator[Callable[[], float]]:
+    """A clock of the seconds that measuring takes, over all stretches: one that is stopped leaves its time behind."""
+    path, started = _clock(chosen), time.monotonic()
+
+    def seconds() -> float:
+        return before + time.monotonic() - started
+
+    try:
+        yield seconds
+    except BaseException:
+        with contextlib.suppress(Problem):
+            files.write_json(path, {"fingerprint": chosen.fingerprint, "seconds": round(seconds(), 1)})
+        raise
+    path.unlink(missing_ok=True)
+
+
+def _clock(chosen: Subject) -> Path:
+    return chosen.version.run / "evaluation.json"
+
+
+def _seconds_before(chosen: Subject, finished: bool) -> float:
+    """What a stopped stretch of the same question took, else what its finished answers did."""
+    with contextlib.suppress(Problem, KeyError, TypeError, ValueError):
+        note = files.read_json(_clock(chosen))
+        if note["fingerprint"] == chosen.fingerprint:
+            return float(note["seconds"])
+    earlier = chosen.version.results() if finished else None
+    return (earlier.seconds if earlier else None) or 0.0
 
 
 def _scores(chosen: Subject, given: Sequence[str]) -> dict[str, float]:
@@ -164,7 +201,7 @@ def _record(chosen: Subject, results: Results) -> None:
     if results != chosen.version.results():
         results.save(chosen.version.results_path)
     _partial(chosen).forget()
-    lineage.record(chosen.version, results=lineage.results_section(results))
+    lineage.record(chosen.version, results=lineage.results_section(results, chosen.version))
     # An older version evaluated again, or one already deployed, does not move the task.
     if chosen.task.version == chosen.version.name and chosen.task.status in ("training", "evaluating"):
         lifecycle.move(chosen.folder, "evaluating", _reason(chosen, results))

@@ -14,14 +14,15 @@ import nlp_skills
 from nlp_skills import files
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.schema.version import LineageRun, ModelInfo
-from nlp_skills.training import base_model
-from nlp_skills.training.device import Device, peak_memory_gb
+from nlp_skills.schema.version import Lineage, LineageRun, ModelInfo
+from nlp_skills.training import base_model, own_code
+from nlp_skills.training.device import Device, deterministic, peak_memory_gb, processor
 from nlp_skills.training.run import Recorder
-from nlp_skills.workspace import lineage
+from nlp_skills.workspace import lineage, store
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+# Those whose code decides the numbers.
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 
 
 def place(version: VersionFolder, config: Config) -> Path:
@@ -46,8 +47,12 @@ def save_model(model: Any, tokenizer: Any, version: VersionFolder, config: Confi
 
 def _write(model: Any, tokenizer: Any, made: Path, config: Config) -> None:
     if config.adapter == "lora":
+        settings = model.peft_config["default"]
         # The name a person chose, not this machine's cache.
-        model.peft_config["default"].base_model_name_or_path = config.base_model
+        settings.base_model_name_or_path = config.base_model
+        if not isinstance(settings.target_modules, str):
+            # PEFT keeps a set, whose order differs from process to process, and so would the file.
+            settings.target_modules = sorted(settings.target_modules)
         model.save_pretrained(made, save_embedding_layers=False)
         (made / "README.md").unlink(missing_ok=True)
     else:
@@ -81,46 +86,85 @@ def model_info(version: VersionFolder, task: Task, config: Config, device: Devic
     )
 
 
-def record_setup(folder: TaskFolder, version: VersionFolder, config: Config, device: Device) -> None:
-    """The lineage's `config:` and `environment:`, true from the first step on."""
-    lineage.record(version, config=lineage.config_section(config), environment=environment(folder.root, device))
+def record_setup(
+    folder: TaskFolder, version: VersionFolder, config: Config, device: Device, *, base: str, step: int
+) -> LineageRun:
+    """The lineage's `config:` and `environment:`, true from the first step on, and what `run:` will say of the setup.
+
+    `base` is the base model's fingerprint, `step` where a stopped run goes on from (0: a new run).
+    """
+    earlier = version.lineage() if step else None
+    before = earlier.run if earlier else None
+    around = environment(folder.root, device)
+    if earlier:
+        around |= _resumed(earlier, around, step)
+    lineage.record(version, config=lineage.config_section(config), environment=around)
+    return LineageRun(
+        state="running",
+        device=device.name,
+        seed=config.seed,
+        threads=device.threads,
+        peak_memory_gb=before.peak_memory_gb if before else None,
+        by=lineage.whoami(),
+        config_hash=lineage.config_hash(version.config_path),
+        base_model_hash=base,
+        base_model_revision=base_model.revision(base_model.locate(config.base_model, root=folder.root)),
+        pinned=pinned(folder),
+    )
+
+
+def pinned(folder: TaskFolder) -> dict[str, str]:
+    """The task's own project file, lock and wheels, kept in the store: their hashes by their path in the task."""
+    names = [folder.root / "pyproject.toml", folder.root / "uv.lock", *sorted((folder.root / "vendor").glob("*.whl"))]
+    return {path.relative_to(folder.root).as_posix(): store.keep(folder, path) for path in names if path.is_file()}
 
 
 def record_model(version: VersionFolder, info: ModelInfo) -> None:
-    """model_info.json, and where the model is in the lineage."""
+    """model_info.json, and in the lineage where the model is and which bytes it is."""
     info.save(version.model_info_path)
-    lineage.record(version, model=lineage.model_section(info))
+    lineage.record(version, model=lineage.model_section(info, version))
 
 
-def record_run(version: VersionFolder, config: Config, device: Device, recorder: Recorder) -> None:
-    """The lineage's `run:` once the run is over, however it ended."""
+def record_run(version: VersionFolder, begun: LineageRun, device: Device, recorder: Recorder) -> None:
+    """The lineage's `run:` once the run is over, however it ended; `begun` is what `record_setup` gave."""
     status = recorder.status
-    section = LineageRun(
-        state=status.state,
-        started=status.started,
-        ended=status.ended,
-        seconds=round(recorder.seconds, 1),
-        steps=status.step,
-        tokens=recorder.tokens,
-        peak_memory_gb=round(peak_memory_gb(device), 2),
-        device=device.name,
-        seed=config.seed,
-        final_loss=None if recorder.final_loss is None else round(recorder.final_loss, 4),
-    )
-    lineage.record(version, run=section)
+    ended = {
+        "state": status.state,
+        "started": status.started,
+        "ended": status.ended,
+        "seconds": round(recorder.seconds, 1),
+        "steps": status.step,
+        "tokens": recorder.tokens,
+        "peak_memory_gb": round(max(begun.peak_memory_gb or 0.0, peak_memory_gb(device)), 2),
+        "final_loss": None if recorder.final_loss is None else round(recorder.final_loss, 4),
+    }
+    lineage.record(version, run=begun.model_copy(update=ended))
 
 
 def environment(root: Path, device: Device) -> dict[str, str]:
-    """What this ran with: versions, precision, and the commit of the repository the task is in."""
-    parts = {"nlp-skills": nlp_skills.__version__, "python": platform.python_version()}
+    """What this ran with: versions, code, processor, precision, and the commit of the repository the task is in."""
+    parts = {"nlp-skills": nlp_skills.__version__, "code": own_code.running(), "python": platform.python_version()}
     parts |= {name: importlib.metadata.version(name) for name in PACKAGES}
-    parts |= {"platform": platform.platform(), "precision": device.precision}
+    parts |= {"platform": platform.platform(), "processor": processor(), "precision": device.precision}
+    if deterministic():
+        parts["deterministic"] = "1"
     commit = _git(root, "rev-parse", "HEAD")
     if commit:
         parts["git_commit"] = commit
         if _git(root, "status", "--porcelain", "--untracked-files=no"):
             parts["git_commit"] += "-dirty"
     return parts
+
+
+def _resumed(earlier: Lineage, now: dict[str, str], step: int) -> dict[str, str]:
+    """At which steps the run went on, and what surrounded it before where that was something else."""
+    then = earlier.environment
+    notes = {"resumed_at": ", ".join(filter(None, [then.get("resumed_at"), str(step)]))}
+    passing = {"git_commit", "resumed_at", "before"}
+    other = [f"{name} {value}" for name, value in then.items() if name not in passing and value != now.get(name)]
+    if other or "before" in then:
+        notes["before"] = "; ".join(filter(None, [then.get("before"), ", ".join(other)]))
+    return notes
 
 
 def _git(root: Path, *arguments: str) -> str | None:

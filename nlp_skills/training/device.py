@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # Threads that spin while they wait take the cores from those that work: beside one other busy process a step
@@ -74,7 +75,7 @@ def pick(*, cuda_devices: str | None = None, train_all_weights: bool = False) ->
     if torch.cuda.is_available():
         return _cuda(train_all_weights)
     if torch.backends.mps.is_available():
-        return Device("mps", "mps", "float32", None)
+        return Device("mps", "mps", "float32", None, threads=torch.get_num_threads())
     return Device("cpu", "cpu", "float32", _cpu_autocast(), threads=torch.get_num_threads())
 
 
@@ -85,7 +86,21 @@ def _cuda(train_all_weights: bool) -> Device:
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     frozen = "bfloat16" if has_bf16 else "float16"
     dtype = "float32" if train_all_weights else frozen
-    return Device("cuda", properties.name, dtype, frozen, memory_bytes=properties.total_memory)
+    threads = torch.get_num_threads()
+    return Device("cuda", properties.name, dtype, frozen, threads=threads, memory_bytes=properties.total_memory)
+
+
+def processor() -> str:
+    """This machine's processor and the instructions torch computes with on it: other ones round differently."""
+    import platform
+
+    import torch
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def _cpu_autocast() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from nlp_skills import files
@@ -14,8 +15,12 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 Identity = dict[str, str]
 
+_CONFIG = "config.yaml"
+# The key of the configuration in files of the first releases; the version may carry another name by now.
+_FORMER = re.compile(r"versions/[^/]+/config\.yaml\Z")
 
-def of(folder: TaskFolder, task: Task, config: Config, version: VersionFolder) -> Identity:
+
+def of(folder: TaskFolder, task: Task, config: Config) -> Identity:
     """The hashes, by the name a person knows the thing under. The test rows are no part of a training.
 
     Raises:
@@ -25,7 +30,7 @@ def of(folder: TaskFolder, task: Task, config: Config, version: VersionFolder) -
     splits = {split: path for split in ("train", "valid") if (path := folder.split(split)).is_file()}
     return {
         **{f"data/{split}.jsonl": files.sha256_file(path) for split, path in splits.items()},
-        str(version.config_path.relative_to(folder.root)): _hash(config.dump()),
+        _CONFIG: _hash(config.dump()),
         "task.yaml": _hash({**prompt, "type": task.output_format.type}),
         config.base_model: base_model.fingerprint(config.base_model, root=folder.root),
     }
@@ -43,7 +48,10 @@ def path(version: VersionFolder) -> Path:
 def changed(version: VersionFolder, now: Identity) -> list[str] | None:
     """What differs from the identity the version's run began with; None when there was no run."""
     try:
-        before: Identity = files.read_json(path(version))
+        read: Identity = files.read_json(path(version))
     except Invalid:
         return None
-    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    before = {_FORMER.sub(_CONFIG, name): value for name, value in read.items()}
+    differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    shown = str(version.config_path.relative_to(version.task_root))
+    return [shown if name == _CONFIG else name for name in differing]

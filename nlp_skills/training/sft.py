@@ -21,7 +21,7 @@ from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import RunStatus
 from nlp_skills.training import artefact, base_model, failure, identity, preflight, run, trainer
 from nlp_skills.training.device import Device, needs_checkpointing, pick, plain_attention
-from nlp_skills.workspace import digest, lifecycle, lineage, lock, runs
+from nlp_skills.workspace import active, digest, lifecycle, lineage, lock, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 
@@ -75,6 +75,7 @@ def train(
     with lock.writing(folder):
         job = _job(folder, found)
         if resume and _completed(job):
+            _point(job)  # a kill may have come between the model and the link
             status = found.status()
             assert status is not None
             return status
@@ -106,7 +107,7 @@ def _job(folder: TaskFolder, version: VersionFolder) -> Job:
             file=folder.split("train"),
             mend=_("make it with: nlp-skills regenerate {task}", task=folder.root.name),
         )
-    return Job(folder, version, task, config, identity.of(folder, task, config, version))
+    return Job(folder, version, task, config, identity.of(folder, task, config))
 
 
 def _completed(job: Job) -> bool:
@@ -161,7 +162,9 @@ def _recorded(job: Job, checked: preflight.Preflight, on_stop: Callable[[], None
     device = pick(cuda_devices=job.task.execution.cuda_devices, train_all_weights=full)
     try:
         snapshot.write(job.folder, job.version)
-        artefact.record_setup(job.folder, job.version, job.config, device)
+        begun = artefact.record_setup(
+            job.folder, job.version, job.config, device, base=job.identity[job.config.base_model], step=job.step
+        )
         recorder = _recorder(job)
     except BaseException as error:
         _move(job, "configuring", f"training failed: {failure.in_short(error)}")
@@ -177,11 +180,13 @@ def _recorded(job: Job, checked: preflight.Preflight, on_stop: Callable[[], None
         _move(job, "configuring", f"training {stopped}")
     except BaseException as error:
         problem = _failed(job, recorder, error)
-        artefact.record_run(job.version, job.config, device, recorder)
+        artefact.record_run(job.version, begun, device, recorder)
         if problem is None or problem is error:
             raise
         raise problem from error
-    artefact.record_run(job.version, job.config, device, recorder)
+    artefact.record_run(job.version, begun, device, recorder)
+    if status.state == "completed":
+        _point(job)
     return status
 
 
@@ -200,15 +205,29 @@ def _move(job: Job, to: Any, reason: str) -> None:
     digest.write(job.folder)
 
 
+def _point(job: Job) -> None:
+    """models/current leads to what was trained, when that is the active version."""
+    if job.folder.task().version == job.version.name:
+        active.point(job.folder)
+
+
 def _recorder(job: Job) -> run.Recorder:
     before = job.version.status() if job.checkpoint else None
     kept = run.rewind(job.version, job.step)
     files.write_json(identity.path(job.version), job.identity)
-    seconds = kept[-1]["seconds"] if kept else 0.0
+    seconds = max(kept[-1]["seconds"] if kept else 0.0, _seconds_recorded(job))
     started = before.started if before else None
     recorder = run.Recorder(job.version, job.task.task_name, step=job.step, started=started, seconds=seconds)
     recorder.losses = [line["loss"] for line in kept if "loss" in line]
+    recorder.tokens = kept[-1].get("tokens", 0) if kept else 0
     return recorder
+
+
+def _seconds_recorded(job: Job) -> float:
+    """The seconds that a run stopped at this very step had taken, saving included."""
+    earlier = job.version.lineage() if job.checkpoint else None
+    ran = earlier.run if earlier else None
+    return (ran.seconds if ran and ran.steps == job.step else None) or 0.0
 
 
 def _run(job: Job, checked: preflight.Preflight, device: Device, recorder: run.Recorder, stop: run.Stop) -> str | None:
