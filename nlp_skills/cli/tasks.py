@@ -1,8 +1,10 @@
-"""Tasks: make one, list them, choose the current one."""
+"""Tasks: make one, list them, choose the current one, put one away."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +12,14 @@ import click
 
 from nlp_skills.cli import frame
 from nlp_skills.i18n import N_, _
+from nlp_skills.workspace import listing
 
 if TYPE_CHECKING:
+    from nlp_skills.errors import Problem
     from nlp_skills.workspace.folder import TaskFolder
-    from nlp_skills.workspace.listing import TaskRow
+    from nlp_skills.workspace.listing import TaskRow, Tasks
+
+TYPES = ("classification", "extraction", "generation")
 
 
 @frame.command(
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
 @frame.option(
     "--type",
     "task_type",
-    type=click.Choice(["classification", "extraction", "generation"]),
+    type=click.Choice(TYPES),
     default="classification",
     show_default=True,
     help=N_("What kind of answer it gives."),
@@ -79,58 +85,144 @@ def new_task(name: str, labels: str | None, settings: tuple[str, ...], as_json: 
 
 @frame.command(
     "tasks",
-    help=N_("List the tasks of this project: state, version, primary metric."),
-    examples=["nlp-skills tasks", "nlp-skills tasks --json"],
+    help=N_(
+        "List the tasks of this project: state, version, primary metric, last change. Tasks that cannot be read "
+        "are listed under the others with the reason, and change nothing about the exit code."
+    ),
+    examples=[
+        "nlp-skills tasks",
+        "nlp-skills tasks --status training --status evaluating --sort metric",
+        "nlp-skills tasks --domain finance --json",
+    ],
+)
+@frame.option(
+    "--status",
+    multiple=True,
+    type=click.Choice(listing.STATES),
+    help=N_("Only tasks in this state; repeatable."),
+)
+@frame.option("--type", "task_type", type=click.Choice(TYPES), help=N_("Only tasks of this type."))
+@frame.option("--domain", metavar="D", help=N_("Only tasks of this field of application."))
+@frame.option(
+    "--sort",
+    type=click.Choice(list(listing.ORDERS)),
+    default="updated",
+    show_default=True,
+    help=N_("What to sort by; what has no value comes last."),
 )
 @frame.json_option
-def tasks(as_json: bool) -> None:
-    from nlp_skills.evaluation import words
-    from nlp_skills.workspace import listing, locate
+def tasks(status: tuple[str, ...], task_type: str | None, domain: str | None, sort: str, as_json: bool) -> None:
+    from nlp_skills.workspace import locate
 
     root = locate.project_root()
-    rows = listing.tasks(root)
+    found = listing.tasks(root)
+    asked = {"status": status, "task_type": (task_type,), "domain": (domain,)}
+    wanted = {name: [value for value in values if value is not None] for name, values in asked.items() if any(values)}
+    rows = listing.ordered(listing.matching(found.rows, wanted), sort)
     if as_json:
-        frame.emit({"root": str(root), "tasks": [_plain(row) for row in rows]})
+        skipped = [_text(folder) for folder in found.refused]
+        frame.emit({"root": _text(root), "tasks": [_plain(row) for row in rows], "unreadable_folders": skipped})
         return
-    good, broken = [row for row in rows if not row.problem], [row for row in rows if row.problem]
-    if good:
-        metrics = {row.primary_metric for row in good if row.primary_metric}
-        title = words.metric(metrics.pop()) if len(metrics) == 1 else _("Primary metric")
-        columns = [_("Task"), _("State"), _("Version"), title, _("Updated")]
-        frame.table(columns, [_cells(row, named=bool(metrics)) for row in good], right=[3])
-    for row in broken:
-        assert row.problem is not None
-        frame.say(f"{row.name}: {row.problem}")
-    if not rows:
-        frame.say(_("no tasks under {root}", root=str(root)))
+    readable = [row for row in rows if row.problem is None]
+    if readable:
+        _show_tasks(readable, root)
+    elif found.readable:
+        _show_nothing_left(found, wanted)
+    say_broken((row.problem for row in found.broken if row.problem), _("tasks that cannot be read: {count}"))
+    for folder in found.refused:
+        frame.note(_("not looked into, the system refused: {path}", path=_text(folder)))
+    if not found.rows:
+        frame.say(_("no tasks under {root}", root=_text(root)))
         frame.say(_("next: {command}", command="nlp-skills new-task NAME --labels A,B"))
 
 
-def _cells(row: TaskRow, *, named: bool) -> list[str]:
+def _show_tasks(rows: list[TaskRow], root: Path) -> None:
     from nlp_skills.evaluation import words
 
-    value = words.figure(row.primary_metric or "", row.value)
-    if named and row.value is not None and row.primary_metric:
-        value = f"{words.metric(row.primary_metric)} {value}"
+    metrics = {row.primary_metric for row in rows if row.primary_metric}
+    title = words.metric(metrics.pop()) if len(metrics) == 1 else _("Primary metric")
+    columns = [_("Task"), _("State"), _("Version"), title, _("Updated")]
+    names = listing.titles(rows, root)
+    frame.table(columns, [_cells(row, names[row.path], named=bool(metrics)) for row in rows], right=[3])
+
+
+def _cells(row: TaskRow, name: str, *, named: bool) -> list[str]:
+    from nlp_skills.evaluation import words
+
+    value = "-"
+    if row.value is not None and row.primary_metric:
+        value = words.figure(row.primary_metric, row.value)
+        value = f"{words.metric(row.primary_metric)} {value}" if named else value
     day = row.updated.astimezone().strftime("%Y-%m-%d") if row.updated else "-"
-    return [row.name, row.status or "-", row.version or "-", value, day]
+    return [one_line(name), row.status or "-", row.version or "-", value, day]
+
+
+_OPTIONS = {"status": "--status", "task_type": "--type", "domain": "--domain"}
+
+
+def _show_nothing_left(found: Tasks, wanted: Mapping[str, Collection[str]]) -> None:
+    """Which wish left nothing, and what there is to wish for."""
+    frame.say(_("no task is left; without a filter there are: {count}", count=len(found.readable)))
+    for name, count in listing.alone(found.rows, wanted).items():
+        there = sorted({str(value) for row in found.readable if (value := getattr(row, name)) is not None})
+        asked = " ".join(f"{_OPTIONS[name]} {one_line(value)}" for value in wanted[name])
+        frame.say(
+            _(
+                "  {filter}: tasks it leaves by itself: {count}; there are: {values}",
+                filter=asked,
+                count=count,
+                values=", ".join(one_line(value) for value in there) or "-",
+            )
+        )
+
+
+def say_broken(problems: Iterable[Problem], heading: str) -> None:
+    """What could not be read, under a table: file, line, reason and mend."""
+    problems = list(problems)
+    if not problems:
+        return
+    frame.say(heading.format(count=len(problems)))
+    for problem in problems:
+        where = one_line(frame.shown(Path(problem.file)) if problem.file else "")
+        line = f":{problem.line}" if problem.line else ""
+        cause = f" ({one_line(problem.cause)})" if problem.cause else ""
+        frame.say(f"  {where}{line}: {one_line(problem.message)}{cause}")
+        if problem.mend:
+            frame.say(f"    {_('mend:')} {one_line(problem.mend)}")
+
+
+def one_line(text: str) -> str:
+    """Text from files on one line; characters that cannot be seen are escaped."""
+    flat = " ".join(text.split())
+    return flat if flat.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
+
+
+def _text(path: Path) -> str:
+    """A path that can be printed, also where its name is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _plain(row: TaskRow) -> dict[str, Any]:
     if row.problem:
-        return {"name": row.name, "path": str(row.path), "error": row.problem.as_dict()}
+        return {"name": one_line(row.name), "path": _text(row.path), "error": row.problem.as_dict()}
     return {
         "name": row.name,
-        "path": str(row.path),
+        "path": _text(row.path),
         "status": row.status,
         "version": row.version,
+        "task_type": row.task_type,
+        "domain": row.domain,
         "primary_metric": row.primary_metric,
         "value": row.value,
         "updated": row.updated,
     }
 
 
-@frame.command("use", help=N_("Make a task the current one."), examples=["nlp-skills use reviews"])
+@frame.command(
+    "use",
+    help=N_("Make a task the current one, for later commands and for new shells in this project."),
+    examples=["nlp-skills use reviews"],
+)
 @frame.task_argument
 @frame.json_option
 def use(folder: TaskFolder, as_json: bool) -> None:
@@ -143,11 +235,49 @@ def use(folder: TaskFolder, as_json: bool) -> None:
         frame.say(_("current task: {name}", name=folder.root.name))
 
 
-@frame.command("archive", help=N_("Archive."))
-def archive() -> None:
-    raise NotImplementedError
+@frame.command(
+    "archive",
+    help=N_("Put a task away: it keeps everything, and is neither trained nor evaluated until it is unarchived."),
+    examples=["nlp-skills archive reviews", 'nlp-skills archive reviews --reason "replaced by reviews-2027"'],
+)
+@frame.task_argument
+@frame.option("--reason", metavar="TEXT", help=N_("Why; it stays in the history of task.yaml."))
+@frame.json_option
+def archive(folder: TaskFolder, reason: str | None, as_json: bool) -> None:
+    from nlp_skills.workspace import archiving, deployments
+
+    before = archiving.archive(folder, reason)
+    _say_moved(folder, before, "archived", as_json)
+    if not as_json:
+        frame.warn(
+            [
+                _("still answers: {name}, version {version}", name=one_line(entry.name), version=entry.version)
+                for entry in deployments.load(folder)
+            ]
+        )
 
 
-@frame.command("unarchive", help=N_("Unarchive."))
-def unarchive() -> None:
-    raise NotImplementedError
+@frame.command(
+    "unarchive",
+    help=N_("Take an archived task up again; its state is configuring then."),
+    examples=["nlp-skills unarchive reviews", 'nlp-skills unarchive reviews --reason "new data has come"'],
+)
+@frame.task_argument
+@frame.option("--reason", metavar="TEXT", help=N_("Why; it stays in the history of task.yaml."))
+@frame.json_option
+def unarchive(folder: TaskFolder, reason: str | None, as_json: bool) -> None:
+    from nlp_skills.workspace import archiving
+
+    before = archiving.unarchive(folder, reason)
+    _say_moved(folder, before, "configuring", as_json)
+
+
+def _say_moved(folder: TaskFolder, before: str, after: str, as_json: bool) -> None:
+    changed = (before == "archived") != (after == "archived")
+    status = after if changed else before
+    if as_json:
+        frame.emit({"ok": True, "task": folder.root.name, "changed": changed, "before": before, "status": status})
+    elif changed:
+        frame.say(_("{name}: {before} → {after}", name=folder.root.name, before=before, after=after))
+    else:
+        frame.say(_("{name} is {state} already; nothing was changed", name=folder.root.name, state=before))

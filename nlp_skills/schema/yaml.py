@@ -43,6 +43,9 @@ _CORE: list[tuple[re.Pattern[str], Callable[[str], Any]]] = [
 ]
 
 
+# Every scalar that is not text begins with one of these, or is empty.
+_NOT_TEXT = frozenset("-+.0123456789nNtTfF~")
+
 # What the C parser resolves by itself; every other tag was written by somebody.
 _TAGS = {"!"} | {
     f"tag:yaml.org,2002:{name}"
@@ -51,9 +54,10 @@ _TAGS = {"!"} | {
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
-    if node.style in ("'", '"', "|", ">") or node.tag == "!":
-        return node.value
-    return next((convert(node.value) for pattern, convert in _CORE if pattern.match(node.value)), node.value)
+    text = node.value
+    if node.style in ("'", '"', "|", ">") or node.tag == "!" or (text and text[0] not in _NOT_TEXT):
+        return text
+    return next((convert(text) for pattern, convert in _CORE if pattern.match(text)), text)
 
 
 class _Builder:
@@ -102,7 +106,8 @@ def loads(text: str, path: Path) -> Read:
     Raises:
         Invalid: a syntax error, a duplicate key, a custom tag, or a self-referring alias.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    # The base loader guesses no types; ours are made in `_scalar`.
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         node = yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as error:

@@ -6,7 +6,7 @@ from nlp_skills import files
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
-from nlp_skills.schema.task import Status
+from nlp_skills.schema.task import Status, Task
 from nlp_skills.workspace.folder import TaskFolder
 
 LEGAL: dict[Status, frozenset[Status]] = {
@@ -29,6 +29,38 @@ def move(folder: TaskFolder, to: Status, reason: str, *, version: str | None = N
         Invalid: the move is not legal, such as training an archived task.
     """
     task = folder.task()
+    if to != "archived":
+        refuse_archived(folder, task)
+    _move(folder, task, to, reason, version)
+
+
+def reopen(folder: TaskFolder, reason: str) -> None:
+    """Take an archived task up again; the only way out of that state."""
+    _move(folder, folder.task(), "configuring", reason, None)
+
+
+def refuse_archived(folder: TaskFolder, task: Task) -> None:
+    """Refuse to work on a task that was put away.
+
+    Raises:
+        Invalid: with the reason it was archived for, and the command that takes it up again.
+    """
+    if task.status != "archived":
+        return
+    moves = [entry for entry in task.history if entry.to == "archived"]
+    cause = None
+    if moves:
+        day = moves[-1].time.astimezone().strftime("%Y-%m-%d")
+        cause = _("archived on {day}: {reason}", day=day, reason=moves[-1].reason)
+    raise Invalid(
+        _("the task {name} is archived", name=folder.root.name),
+        file=folder.task_path,
+        cause=cause,
+        mend=_("take it up again with: nlp-skills unarchive {name}", name=folder.root.name),
+    )
+
+
+def _move(folder: TaskFolder, task: Task, to: Status, reason: str, version: str | None) -> None:
     time = files.now().isoformat()
     changes: dict[tuple[str | int, ...], object] = {("updated",): time}
     state, index = task.status, len(task.history)
