@@ -14,6 +14,7 @@ from nlp_skills.evaluation import metrics, model
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import PLACEHOLDER, Task
 from nlp_skills.schema.version import ModelInfo, SplitFile
+from nlp_skills.workspace import lifecycle
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 Row = dict[str, Any]
@@ -78,10 +79,11 @@ def choose(folder: TaskFolder, version: str | None = None) -> Subject:
     """The version to evaluate, once everything it needs is known to be there.
 
     Raises:
-        Invalid: not a classification task, a metric we do not compute, nothing trained, or a test split
-            that is missing, empty, broken or not the version's.
+        Invalid: an archived task, not a classification task, a metric we do not compute, nothing trained, or a
+            test split that is missing, empty, broken or not the version's.
     """
     task, chosen = folder.task(), folder.existing_version(version)
+    lifecycle.refuse_archived(folder, task)
     _check_task(task, folder)
     subject = Subject(folder, chosen, task, model.info(chosen))
     _check_answer(subject)

@@ -22,6 +22,7 @@ from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.training import base_model
 from nlp_skills.training.encode import Encoded, encode, keeps_loss, marked, read_rows
+from nlp_skills.workspace import lifecycle
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 SPLITS = ("train", "valid")
@@ -67,8 +68,9 @@ def configured(folder: TaskFolder, version: str | None = None) -> VersionFolder:
     """The version to train.
 
     Raises:
-        Invalid: it has no config.yaml yet.
+        Invalid: it has no config.yaml yet, or the task is archived.
     """
+    lifecycle.refuse_archived(folder, folder.task())
     found = folder.version(version)
     if not folder.version_names():
         raise Invalid(
