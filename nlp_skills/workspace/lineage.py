@@ -16,7 +16,7 @@ from nlp_skills.schema import yaml
 from nlp_skills.schema.version import LINEAGE_SCHEMA, Event, Lineage, LineageEvent
 from nlp_skills.workspace import lineage_file, sections
 from nlp_skills.workspace.folder import VersionFolder
-from nlp_skills.workspace.lineage_file import Repaired, read, repair, whoami
+from nlp_skills.workspace.lineage_file import Repaired, put_right, read, repair, whoami
 from nlp_skills.workspace.sections import config as config_section
 from nlp_skills.workspace.sections import config_hash, file_hashes
 from nlp_skills.workspace.sections import data as data_section
@@ -35,6 +35,7 @@ __all__ = [
     "file_hashes",
     "model_section",
     "note",
+    "put_right",
     "read",
     "record",
     "repair",
@@ -51,8 +52,7 @@ def ensure(version: VersionFolder, *, parent: str | None = None, changes: list[s
         Invalid: a newer nlp-skills wrote it.
         Unavailable: the folder cannot be written.
     """
-    if version.lineage_path.exists():
-        lineage_file.put_right(version)
+    put_right(version)
     return version.lineage() or start(version, name=version.name, parent=parent, changes=changes or [])
 
 
@@ -74,14 +74,12 @@ def existing(version: VersionFolder) -> Lineage:
 
 def start(version: VersionFolder, *, name: str, parent: str | None, changes: list[str]) -> Lineage:
     """Write the first lineage of a version, called `name` whatever its folder is called meanwhile."""
-    lineage = Lineage(
-        schema_version=LINEAGE_SCHEMA, version=name, created=files.now(), parent=parent, changes=changes
-    )
+    lineage = Lineage(schema_version=LINEAGE_SCHEMA, version=name, created=files.now(), parent=parent, changes=changes)
     lineage.save(version.lineage_path)
     return lineage
 
 
-def record(version: VersionFolder, **sections_: Any) -> Lineage:
+def record(version: VersionFolder, **parts: Any) -> Lineage:
     """Replace whole sections (data, config, run, results, model, environment); the others stay.
 
     A section may be a pydantic model or plain data. Comments a person added are kept, and so are their own keys in
@@ -91,8 +89,7 @@ def record(version: VersionFolder, **sections_: Any) -> Lineage:
         Invalid: the result would not be a lineage, or a newer nlp-skills wrote it; nothing is written then.
     """
     current = ensure(version)
-    told = {name: sections.plain(section) for name, section in sections_.items()}
-    plain = {name: _with_own_keys(getattr(current, name, None), section) for name, section in told.items()}
+    plain = {name: _with_own_keys(current, name, sections.plain(part)) for name, part in parts.items()}
     lineage = Lineage.check({**current.dump(), **plain}, version.lineage_path, {})
     _change(version, {(name,): section for name, section in plain.items()})
     return lineage
@@ -126,22 +123,18 @@ def complete(version: VersionFolder) -> list[str]:
     Raises:
         Invalid: one of the files is not what we wrote, or a newer nlp-skills wrote the lineage.
     """
-    before, _problems = read(version)
+    repaired = put_right(version)
     written = ensure(version).dump()
-    told = sections.on_disk(version, without=_hashed(written))
+    told = sections.on_disk(version, model_hashes=not _hashes(written, "model"))
     behind = lineage_file.behind(version, written, told)
     if behind:
         record(version, **behind)
-    late = [name for name in ("model", "results") if "hashes" in behind.get(name, {}) and not _hashes(written, name)]
+    late = [name for name in ("model", "results") if _hashes(behind, name) and not _hashes(written, name)]
     if late:
-        note(version, "repaired", reason=_("hashes taken afterwards, of the files as they are: {names}", names=", ".join(late)))
-    after = version.lineage()
-    assert after is not None
-    known = before.dump() if before else {}
-    return [name for name in _SECTIONS if after.dump().get(name) != known.get(name)]
-
-
-_SECTIONS = ("data", "config", "model", "results", "run")
+        names = ", ".join(late)
+        note(version, "repaired", reason=_("hashes taken afterwards, of the files as they are: {names}", names=names))
+    mended = {*behind, *(repaired.rebuilt if repaired else ())}
+    return [name for name in sections.NAMES if name in mended]
 
 
 def contradicted(version: VersionFolder) -> dict[str, str]:
@@ -150,9 +143,28 @@ def contradicted(version: VersionFolder) -> dict[str, str]:
     Raises:
         Invalid: the lineage or one of the files cannot be read.
     """
-    written = existing(version).dump()
-    return lineage_file.contradictions(version, written, sections.on_disk(version, without=("model", "run")))
+    told = sections.on_disk(version, ("data", "config", "results"))
+    return lineage_file.contradictions(version, existing(version).dump(), told)
 
 
 def _hashes(written: Mapping[str, Any], name: str) -> Any:
     return (written.get(name) or {}).get("hashes")
+
+
+def _with_own_keys(current: Lineage, name: str, section: Any) -> Any:
+    """A section with the keys that a person added to the one it replaces; `config` and `results` have none of ours."""
+    own = getattr(current, name, None)
+    if name not in ("data", "run", "model") or section is None or own is None:
+        return section
+    return {**section, **{key: value for key, value in (own.model_extra or {}).items() if key not in section}}
+
+
+def _change(version: VersionFolder, changes: Mapping[tuple[yaml.Key, ...], Any]) -> None:
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        yaml.change(version.lineage_path, changes)
+    except YAMLError:
+        # Two parsers read these files, and the one that keeps comments takes a little less.
+        repair(version)
+        yaml.change(version.lineage_path, changes)
