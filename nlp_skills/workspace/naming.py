@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from nlp_skills import files
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.i18n import _
+from nlp_skills.schema import yaml
 from nlp_skills.schema.task import PLACEHOLDER, Strategy, Task, Versioning
 
 Kind = Literal["major", "minor", "exp"]
@@ -93,14 +95,25 @@ def is_experiment(name: str) -> bool:
     return found is not None and found.experiment > 0
 
 
-def sort_key(name: str) -> tuple[int, ...]:
-    """Orders names, strategies apart; an experiment follows the version it tries out."""
+def kind(name: str) -> Kind:
+    """How a version came to its name: v2 is a major one, v2.1 a minor one, v2-exp an experiment."""
+    if is_experiment(name):
+        return "exp"
     found = parse(name)
-    return (_RANK[found.strategy], *found.numbers, found.experiment) if found else (len(_RANK),)
+    return "minor" if found and found.strategy == "semantic" and found.numbers[1] else "major"
 
 
-def refuse_mixing(versioning: Versioning, names: Iterable[str]) -> None:
-    """Refuse a strategy other than that of the versions there are.
+def sort_key(name: str) -> tuple[int, ...]:
+    """Orders names, strategies apart; an experiment follows the version it tries out. No two names share a key."""
+    found = parse(name)
+    if found is None:
+        return (len(_RANK),)
+    # Two spellings of one number (v2 and v2.0, 20250107 and 2025-01-07) still have an order.
+    return (_RANK[found.strategy], *found.numbers, found.experiment, len(name))
+
+
+def refuse_mixing(versioning: Versioning, names: Iterable[str], *, file: Path) -> None:
+    """Refuse a strategy other than that of the versions there are. `file` is the task.yaml that says it.
 
     Raises:
         Invalid: names of two strategies would stand side by side, and no order would be right for both.
@@ -108,8 +121,11 @@ def refuse_mixing(versioning: Versioning, names: Iterable[str]) -> None:
     others = {name: found.strategy for name in names if (found := parse(name))}
     for name, strategy in others.items():
         if strategy != versioning.strategy:
+            lines = yaml.read(file).lines
             raise Invalid(
                 _("versions are named by the strategy {strategy} here", strategy=strategy),
+                file=file,
+                line=lines.get(("versioning", "strategy")) or lines.get(("versioning",)),
                 cause=_("task.yaml says {strategy}, and there is {name}", strategy=versioning.strategy, name=name),
                 mend=_(
                     "set versioning.strategy: {strategy}; another strategy starts with a new task", strategy=strategy
@@ -122,13 +138,12 @@ def next_name(
 ) -> str:
     """The name of the next version: the next number, today's date, or both.
 
-    `taken` are all names that ever were. A minor version and an experiment are named after `parent`.
+    `taken` are all names that ever were; those of another strategy do not count. A minor version and an experiment
+    are named after `parent`.
 
     Raises:
         Usage: a minor version by date or hybrid, whose names have no place for it.
-        Invalid: as `refuse_mixing`.
     """
-    refuse_mixing(versioning, taken)
     origin = parse(parent) if parent else None
     if kind == "exp" and parent and origin:
         return _free(parent.partition("-exp")[0] + "-exp", taken, glue="")
@@ -137,7 +152,8 @@ def next_name(
             _("a version by {strategy} has no minor number", strategy=versioning.strategy),
             mend=_("leave --minor out; versions by semantic numbers have it: v2.1"),
         )
-    known = [found for name in taken if (found := parse(name))]
+    ordered = (parse(name) for name in sorted(taken, key=sort_key))
+    known = [found for found in ordered if found and found.strategy == versioning.strategy]
     if kind == "minor" and origin is not None:
         major = origin.numbers[0]
         return f"v{major}.{max((k.numbers[1] for k in known if k.numbers[0] == major), default=0) + 1}"
@@ -147,10 +163,23 @@ def next_name(
     return f"v{number}" if versioning.strategy == "semantic" else f"v{number}{_today(_form(versioning, known))}"
 
 
-def _form(versioning: Versioning, known: Collection[Name]) -> Form:
-    """The form that versions have already, else the one that `naming` asks for."""
+def first_name(versioning: Versioning) -> str:
+    """The name of a task's first version: v1, or one of today."""
+    return next_name(versioning, ())
+
+
+def fits(versioning: Versioning, name: str) -> bool:
+    """Whether a first version may be called so: by the strategy, and in its second form where `naming` asks for it."""
+    found, wanted = parse(name), _form(versioning, ())
+    if found is None or found.strategy != versioning.strategy:
+        return False
+    return found.form == wanted or wanted not in ("compact", "second")
+
+
+def _form(versioning: Versioning, known: Sequence[Name]) -> Form:
+    """The form that the last version has, else the one that `naming` asks for."""
     if known:
-        return next(iter(known)).form
+        return known[-1].form
     places = PLACEHOLDER.findall(versioning.template)
     if versioning.strategy == "date":
         return "compact" if "yyyymmdd" in places else "dashed"
@@ -177,21 +206,26 @@ def _free(name: str, taken: Collection[str], *, glue: str) -> str:
 
 def model_name(task: Task, version: str) -> str:
     """What the version's model is called outside the task, by `versioning.naming`: entity-sentiment-v2."""
+    template = task.versioning.template
     values = {"task": task.task_name, "version": version}
     found = parse(version)
     if found is not None:
-        bare = version.removeprefix("v")
-        values["n"] = bare if found.strategy == "semantic" else str(found.numbers[0])
-        values |= _times(found, version)
-    return PLACEHOLDER.sub(lambda match: values.get(match[1], version), task.versioning.template)
+        values |= _places(found, version)
+    name = PLACEHOLDER.sub(lambda match: values.get(match[1], version), template)
+    # A hybrid's number and date are those of the version that the experiment tries out.
+    told = found is None or found.strategy != "hybrid" or "version" in PLACEHOLDER.findall(template)
+    return name if told else name + version[len(version.partition("-exp")[0]) :]
 
 
-def _times(found: Name, version: str) -> dict[str, str]:
+def _places(found: Name, version: str) -> dict[str, str]:
+    """What stands for `n`, `date`, `yyyymmdd` and `timestamp` in a template; an experiment is told by what has room."""
+    first, second = found.numbers
     if found.strategy == "semantic":
-        return {}
+        return {"n": version.removeprefix("v")}
     if found.strategy == "hybrid":
-        return {"yyyymmdd": str(found.numbers[1]), "timestamp": str(found.numbers[1])}
-    digits = str(found.numbers[0]).zfill(8)
+        day = f"{dt.datetime.fromtimestamp(second, dt.UTC):%Y%m%d}" if found.form == "second" else str(second).zfill(8)
+        return {"n": str(first), "yyyymmdd": day, "timestamp": str(second)}
+    digits = str(first).zfill(8)
     rest = version[10:] if found.form == "dashed" else version[8:]
     return {"date": f"{digits[:4]}-{digits[4:6]}-{digits[6:]}{rest}", "yyyymmdd": f"{digits}{rest}"}
 

@@ -2,56 +2,99 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from nlp_skills.errors import Invalid, Usage
+from nlp_skills import files
+from nlp_skills.errors import Invalid, Problem, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.workspace import compare, digest, lifecycle, lineage, lock, naming
+from nlp_skills.workspace import digest, lifecycle, lineage, lock, naming
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A version before it is made: its parent, and its config.yaml as text and as read."""
+
+    origin: VersionFolder
+    text: str
+    config: Config
+
+    def edited(self, text: str) -> Draft:
+        """The draft with another config.yaml.
+
+        Raises:
+            Invalid: the text is no configuration; the lines are its own.
+        """
+        place = Path("config.yaml")
+        parsed = yaml.loads(text, place)
+        return replace(self, text=text, config=Config.check(parsed.data, place, parsed.lines))
+
+
+class Decision(NamedTuple):
+    """What becomes of a draft."""
+
+    draft: Draft
+    kind: naming.Kind
+    changes: list[str]
 
 
 def new_version(
     folder: TaskFolder,
     *,
-    changes: Sequence[str],
     settings: Mapping[str, Any],
+    changes: Sequence[str] = (),
     parent: str | None = None,
     kind: naming.Kind = "major",
+    decide: Callable[[Draft], Decision] | None = None,
 ) -> VersionFolder:
     """Make the next version from `parent` (the current one by default) and make it current.
 
-    `settings` are configuration keys with dots (`lora.r`) and their new values. A version that an
-    interruption left half-made is taken up again.
+    `settings` are configuration keys with dots (`lora.r`) and their new values. `decide` sees the draft before
+    anything is made and has the last word. A version that an interruption left half-made is taken up again.
 
     Raises:
-        Usage: nothing said about what changes; a kind that the naming strategy does not have.
-        Invalid: the parent does not exist, or the new configuration is not valid.
+        Usage: a setting that has no place; a kind that the naming strategy does not have.
+        Invalid: the parent does not exist, the new configuration is not valid, or the task is archived.
     """
     with lock.writing(folder):
-        task = folder.task()
-        origin = folder.existing_version(parent)
-        config = origin.config()
-        text, after = _changed_config(origin.config_path, settings)
-        said = [*changes, *(compare.sentences(config, after) if not changes else ())]
-        if not said:
-            raise Usage(
-                _("nothing says what changes"),
-                mend=_('add --change "LoRA rank 16 → 32", or --set lora.r=32'),
-            )
-        version = _unfinished(folder, origin, said) or folder.version(
-            naming.next_name(task.versioning, taken(folder, task), kind=kind, parent=origin.name)
+        task = open_task(folder)
+        draft = _draft(folder, settings, parent, changes)
+        chosen = decide(draft) if decide else Decision(draft, kind, list(changes))
+        version = _unfinished(folder, chosen) or _make(
+            folder.version(next_name(folder, task, chosen.kind, draft.origin.name)), chosen
         )
-        if not version.root.exists():
-            _make(version, text, parent=origin.name, changes=said)
         lifecycle.move(folder, "configuring", _("new version {name}", name=version.name), version=version.name)
         digest.write(folder)
     return version
+
+
+def open_task(folder: TaskFolder) -> Task:
+    """The task, when it may have another version.
+
+    Raises:
+        Invalid: it is archived, or task.yaml names versions by another strategy than those there are.
+    """
+    task = folder.task()
+    lifecycle.refuse_archived(folder, task)
+    naming.refuse_mixing(task.versioning, folder.version_names(), file=folder.task_path)
+    return task
+
+
+def next_name(folder: TaskFolder, task: Task, kind: naming.Kind, parent: str) -> str:
+    """What the next version from `parent` is called.
+
+    Raises:
+        Usage: as `naming.next_name`.
+    """
+    return naming.next_name(task.versioning, taken(folder, task), kind=kind, parent=parent)
 
 
 def taken(folder: TaskFolder, task: Task) -> set[str]:
@@ -59,30 +102,93 @@ def taken(folder: TaskFolder, task: Task) -> set[str]:
     return {*folder.version_names(), *(entry.version for entry in task.history if entry.version)}
 
 
-def _changed_config(path: Path, settings: Mapping[str, Any]) -> tuple[str, Config]:
-    text = yaml.changed(path, {tuple(key.split(".")): value for key, value in settings.items()})
+def begun(version: VersionFolder) -> bool:
+    """Whether anything was done with a version since it was made."""
+    return version.run.exists() or version.model is not None or version.model_info_path.exists()
+
+
+def half_made(folder: TaskFolder, name: str) -> VersionFolder:
+    """An empty folder beside versions/NAME, to be filled and renamed; what kills left of others is removed."""
+    for left in (folder.root / "versions").glob("*.tmp"):
+        if naming.is_version(left.name.removesuffix(".tmp")):
+            shutil.rmtree(left, ignore_errors=True)
+    beside = VersionFolder(folder.root, f"{name}.tmp")
+    beside.root.mkdir(parents=True)
+    return beside
+
+
+def put_in_place(half: VersionFolder, version: VersionFolder) -> None:
+    """Rename a filled folder to the version's own, so that a version is whole or absent.
+
+    Raises:
+        Invalid: a folder of that name is there.
+    """
+    try:
+        half.root.rename(version.root)
+    except OSError as error:
+        shutil.rmtree(half.root, ignore_errors=True)
+        raise Invalid(_("version {name} could not be made", name=version.name), cause=str(error)) from error
+
+
+def _draft(folder: TaskFolder, settings: Mapping[str, Any], parent: str | None, changes: Sequence[str]) -> Draft:
+    """The configuration to come; anew from the parent where the current version is what this very request made."""
+    origin = folder.existing_version(parent)
+    if parent is None and changes and not begun(origin):
+        with contextlib.suppress(Problem, OSError):
+            made = origin.lineage()
+            if made and made.parent and made.changes == list(changes):
+                draft = _with_settings(folder.existing_version(made.parent), settings)
+                if draft.text == _text(origin.config_path):
+                    return draft
+    return _with_settings(origin, settings)
+
+
+def _with_settings(origin: VersionFolder, settings: Mapping[str, Any]) -> Draft:
+    path = origin.config_path
+    present = yaml.read(path).data
+    changes: dict[tuple[yaml.Key, ...], Any] = {tuple(key.split(".")): value for key, value in settings.items()}
+    for at in changes:
+        _refuse_a_setting_without_place(present, at)
+    text = yaml.changed(path, changes) if changes else _text(path)
     parsed = yaml.loads(text, path)
-    return text, Config.check(parsed.data, path, parsed.lines)
+    return Draft(origin, text, Config.check(parsed.data, path, parsed.lines))
 
 
-def _unfinished(folder: TaskFolder, origin: VersionFolder, changes: Sequence[str]) -> VersionFolder | None:
-    """The version that this very command made before it was cut off, if there is one."""
-    latest = folder.version(folder.version_names()[-1])
-    made = latest.lineage() if latest.name != origin.name else None
-    if made and made.parent == origin.name and made.changes == list(changes) and not latest.run.exists():
-        return latest
+def _refuse_a_setting_without_place(present: Any, at: Sequence[yaml.Key]) -> None:
+    for index, key in enumerate(at):
+        if present is None:
+            return
+        if not isinstance(present, dict):
+            raise Usage(
+                _("{key} cannot be set", key=".".join(map(str, at))),
+                cause=_("{key} is one value, not a group of settings", key=".".join(map(str, at[:index]))),
+                mend=_("the settings are those of config.yaml, such as lora.r=32 or epochs=3"),
+            )
+        present = present.get(key)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8-sig")
+
+
+def _unfinished(folder: TaskFolder, wanted: Decision) -> VersionFolder | None:
+    """The version that this very request made before it was cut off, if there is one."""
+    for name in reversed(folder.version_names()):
+        version = folder.version(name)
+        if naming.kind(name) != wanted.kind or begun(version):
+            continue
+        with contextlib.suppress(Problem, OSError):
+            made = version.lineage()
+            same = made and made.parent == wanted.draft.origin.name and made.changes == wanted.changes
+            if same and _text(version.config_path) == wanted.draft.text:
+                return version
     return None
 
 
-def _make(version: VersionFolder, config_text: str, *, parent: str, changes: Sequence[str]) -> None:
-    """Fill a folder beside the final one and rename it, so that a version is whole or absent."""
-    half_made = VersionFolder(version.task_root, f"{version.name}.tmp")
-    shutil.rmtree(half_made.root, ignore_errors=True)
-    half_made.root.mkdir(parents=True)
-    half_made.config_path.write_text(config_text, encoding="utf-8")
-    lineage.start(half_made, name=version.name, parent=parent, changes=list(changes))
-    try:
-        half_made.root.rename(version.root)
-    except OSError as error:
-        shutil.rmtree(half_made.root, ignore_errors=True)
-        raise Invalid(_("version {name} could not be made", name=version.name), cause=str(error)) from error
+def _make(version: VersionFolder, wanted: Decision) -> VersionFolder:
+    """Fill a folder beside the final one and rename it."""
+    half = half_made(TaskFolder(version.task_root), version.name)
+    files.write_text(half.config_path, wanted.draft.text)
+    lineage.start(half, name=version.name, parent=wanted.draft.origin.name, changes=wanted.changes)
+    put_in_place(half, version)
+    return version
