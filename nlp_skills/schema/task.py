@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from nlp_skills.i18n import _
 from nlp_skills.schema.document import Document, Model
@@ -151,19 +151,26 @@ class Versioning(Model):
     def _short_form(cls, value: Any) -> Any:
         return {"keep_recent": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @model_validator(mode="after")
-    def _naming_fits(self) -> Versioning:
-        places = PLACEHOLDER.findall(self.template)
-        allowed = NAMING_PLACES[self.strategy]
+    @field_validator("naming")
+    @classmethod
+    def _naming_fits(cls, naming: str | None, info: ValidationInfo) -> str | None:
+        strategy: Strategy | None = info.data.get("strategy")
+        if not naming or strategy is None:
+            return naming
+        places, allowed = PLACEHOLDER.findall(naming), NAMING_PLACES[strategy]
+        wanted = ", ".join(f"{{{place}}}" for place in allowed)
         strange = [place for place in places if place not in allowed]
-        if strange or not _NAMING_TEXT.match(PLACEHOLDER.sub("", self.template)):
-            wanted = ", ".join(f"{{{place}}}" for place in allowed)
+        if strange:
+            name = f"{{{strange[0]}}}"
             raise ValueError(
-                _("naming is made of letters, digits, '-', '_', '.' and, for this strategy, {places}", places=wanted)
-            )
-        if set(places) <= ({"task", "yyyymmdd"} if self.strategy == "hybrid" else {"task"}):
+                _("{place} is not known by strategy {strategy}; it has {places}",
+                  place=name, strategy=strategy, places=wanted)
+            )  # fmt: skip
+        if not _NAMING_TEXT.match(PLACEHOLDER.sub("", naming)):
+            raise ValueError(_("naming is made of letters, digits, '-', '_', '.' and {places}", places=wanted))
+        if set(places) <= ({"task", "yyyymmdd"} if strategy == "hybrid" else {"task"}):
             raise ValueError(_("naming gives every version the same name; add {place}", place=f"{{{allowed[0]}}}"))
-        return self
+        return naming
 
     @property
     def template(self) -> str:
@@ -200,6 +207,12 @@ class Task(Document):
     created: dt.datetime | None = None
     updated: dt.datetime | None = None
     history: list[Transition] = Field(default_factory=list)
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _compact_date(cls, version: Any) -> Any:
+        """20250107 without quotes is a number to YAML and a name to whoever wrote it."""
+        return str(version) if isinstance(version, int) and not isinstance(version, bool) else version
 
     @field_validator("task_name")
     @classmethod
