@@ -60,6 +60,13 @@ TYPES = ("classification", "extraction", "generation")
 @frame.option("--metric", "primary_metric", default="macro_f1", show_default=True, help=N_("The primary metric."))
 @frame.option("--threshold", type=float, help=N_("The primary metric's value that counts as success, 0 to 1."))
 @frame.option("--baseline", help=N_("What there is today, as a number or a name ending in one."))
+@frame.option(
+    "--strategy",
+    type=click.Choice(["semantic", "date", "hybrid"]),
+    default="semantic",
+    show_default=True,
+    help=N_("How versions are named: v2, 2025-01-07, or v2-20250107."),
+)
 @frame.json_option
 def new_task(name: str, labels: str | None, settings: tuple[str, ...], as_json: bool, **known: Any) -> None:
     from nlp_skills.workspace import create, locate
@@ -120,8 +127,13 @@ def tasks(status: tuple[str, ...], task_type: str | None, domain: str | None, so
     wanted = {name: [value for value in values if value is not None] for name, values in asked.items() if any(values)}
     rows = listing.ordered(listing.matching(found.rows, wanted), sort)
     if as_json:
-        skipped = [_text(folder) for folder in found.refused]
-        frame.emit({"root": _text(root), "tasks": [_plain(row) for row in rows], "unreadable_folders": skipped})
+        about: dict[str, Any] = {"root": _text(root), "tasks": [_plain(row) for row in rows]}
+        if wanted:
+            about["filters"] = {
+                "readable": len(found.readable),
+                "left_by_each_alone": listing.alone(found.rows, wanted),
+            }
+        frame.emit({**about, "unreadable_folders": [_text(folder) for folder in found.refused]})
         return
     readable = [row for row in rows if row.problem is None]
     if readable:

@@ -15,7 +15,7 @@ from nlp_skills.schema import export, yaml
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.workspace import digest, lineage, lock
+from nlp_skills.workspace import digest, lineage, lock, naming
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 FOLDERS = ("data/raw", "scripts", "configs", "models", "benchmarks", "docs")
@@ -40,10 +40,11 @@ def generate(folder: TaskFolder) -> Generated:
     """Make or refresh the task's folders, scripts, project file and wheel, and its current version.
 
     Raises:
-        Invalid: task.yaml says nothing about training.
+        Invalid: task.yaml says nothing about training, or names versions by another strategy than those there are.
         Unavailable: a file cannot be written, or this nlp-skills is not installed and cannot be packed.
     """
     with lock.writing(folder):
+        _name_first_version(folder)
         task, version = folder.task(), folder.version()
         config, packed = _config(task, version), wheel.build()
         _make_folders(folder, version)
@@ -60,6 +61,15 @@ def generate(folder: TaskFolder) -> Generated:
             ledger.save()
         digest.write(folder)
     return Generated(version.name, states)
+
+
+def _name_first_version(folder: TaskFolder) -> None:
+    """Until there is a version, task.yaml's `version` may be of another strategy than the one a person chose since."""
+    task, names = folder.task(), folder.version_names()
+    if names:
+        naming.refuse_mixing(task.versioning, [*names, task.version], file=folder.task_path)
+    elif not naming.fits(task.versioning, task.version):
+        yaml.change(folder.task_path, {("version",): naming.first_name(task.versioning)})
 
 
 def _config(task: Task, version: VersionFolder) -> Config:

@@ -12,8 +12,8 @@ from nlp_skills.errors import Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 from nlp_skills.schema.data_source import DataSource
-from nlp_skills.schema.task import NAME, Task, TaskType
-from nlp_skills.workspace import digest
+from nlp_skills.schema.task import NAME, Strategy, Task, TaskType, Versioning
+from nlp_skills.workspace import digest, naming
 from nlp_skills.workspace.folder import TaskFolder
 
 SCHEMA_LINE = "# yaml-language-server: $schema=.nlp-skills/schemas/{document}.schema.json\n"
@@ -42,6 +42,7 @@ class Wish:
     primary_metric: str = "macro_f1"
     threshold: float | None = None
     baseline: str | None = None
+    strategy: Strategy = "semantic"
 
 
 def new_task(parent: Path, wish: Wish) -> TaskFolder:
@@ -84,16 +85,17 @@ def _folder_for(parent: Path, name: str) -> Path:
 
 def _task_text(wish: Wish) -> str:
     time = files.now().isoformat()
+    versioning = Versioning(strategy=wish.strategy)
     about = {"domain": wish.domain, "language": wish.language, "goal": wish.goal}
     parts = [
-        (None, {"task_name": wish.name, "version": "v1", "status": "created"}),
+        (None, {"task_name": wish.name, "version": naming.first_name(versioning), "status": "created"}),
         (_("What the model is for."), {"task_type": wish.task_type, **_present(about)}),
         (_("What it is asked: {field} is filled from each row."), {"input_template": _template(wish)}),
         (_("What it answers. json: one object; text: the bare value."), {"output_format": _output_format(wish)}),
         (_("How it is trained; versions/vN/config.yaml starts as a copy of this."), {"training": _training(wish)}),
         (_("When a version is good enough (fractions, 0 to 1)."), {"success_criteria": _criteria(wish)}),
         (_("Where training runs."), {"execution": {"type": "local"}}),
-        (_("How versions are named and kept."), {"versioning": {"strategy": "semantic", "naming": "{task}-v{n}"}}),
+        (_("How versions are named and kept."), {"versioning": {"strategy": wish.strategy, "naming": versioning.template}}),
         (None, {"created": time, "updated": time}),
     ]
     return SCHEMA_LINE.format(document="task") + "\n".join(
