@@ -86,6 +86,7 @@ def _folder_for(parent: Path, name: str) -> Path:
 def _task_text(wish: Wish) -> str:
     time = files.now().isoformat()
     versioning = Versioning(strategy=wish.strategy)
+    names = {"strategy": wish.strategy, "naming": versioning.template}
     about = {"domain": wish.domain, "language": wish.language, "goal": wish.goal}
     parts = [
         (None, {"task_name": wish.name, "version": naming.first_name(versioning), "status": "created"}),
@@ -95,7 +96,7 @@ def _task_text(wish: Wish) -> str:
         (_("How it is trained; versions/vN/config.yaml starts as a copy of this."), {"training": _training(wish)}),
         (_("When a version is good enough (fractions, 0 to 1)."), {"success_criteria": _criteria(wish)}),
         (_("Where training runs."), {"execution": {"type": "local"}}),
-        (_("How versions are named and kept."), {"versioning": {"strategy": wish.strategy, "naming": versioning.template}}),
+        (_("How versions are named and kept."), {"versioning": names}),
         (None, {"created": time, "updated": time}),
     ]
     return SCHEMA_LINE.format(document="task") + "\n".join(
