@@ -101,10 +101,11 @@ def model(info: ModelInfo, version: VersionFolder | None = None) -> LineageModel
 
 
 def results(found: Results, version: VersionFolder | None = None) -> LineageResults:
-    """The `results:` section: every metric by name, the classes and, given the version, the hashes of its files."""
+    """The `results:` section: every metric, the classes, what it took and, given the version, its files' hashes."""
     paths = [version.results_path, version.predictions_path] if version else []
     hashes = {path.name: files.sha256_file(path) for path in paths if path.is_file()}
-    return LineageResults.model_validate({**found.metrics, "per_class": found.per_class, "hashes": hashes})
+    told = {"per_class": found.per_class, "seconds": found.seconds, "device": found.device, "hashes": hashes}
+    return LineageResults.model_validate({**found.metrics, **told})
 
 
 def run(version: VersionFolder) -> LineageRun | None:
