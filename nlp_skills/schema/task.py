@@ -108,13 +108,27 @@ class Execution(Model):
     cuda_devices: str | None = None
 
 
+# More hours than any calendar has are as many as these.
+_A_LIFETIME = 24 * 365 * 100
+
+
 class Retention(Model):
-    """Which versions are kept; `retention: 3` is read as `keep_recent: 3`."""
+    """Which versions are kept; `retention: 3` is read as `keep_recent: 3`.
+
+    `keep_recent` counts versions that have a model and are no experiments. An experiment goes when nobody touched it
+    for `cleanup_exp_after` (hours, days, weeks: 36h, 7d, 2w).
+    """
 
     keep_recent: Annotated[int, Field(ge=1)] = 3
     keep_deployed: bool = True
     keep_best: bool = True
     cleanup_exp_after: Annotated[str, Field(pattern=r"^\d+[dhw]$")] = "7d"
+
+    @property
+    def exp_lifetime(self) -> dt.timedelta:
+        """`cleanup_exp_after` as a duration."""
+        hours = {"h": 1, "d": 24, "w": 24 * 7}[self.cleanup_exp_after[-1]]
+        return dt.timedelta(hours=min(int(self.cleanup_exp_after[:-1]) * hours, _A_LIFETIME))
 
 
 Strategy = Literal["semantic", "date", "hybrid"]

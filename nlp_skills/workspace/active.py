@@ -6,23 +6,30 @@ task's lock next finishes what a kill cut off, so no command ever works on half 
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nlp_skills import files
-from nlp_skills.errors import Invalid
-from nlp_skills.schema.version import Deployment, Event
-from nlp_skills.workspace import deployments, digest, lifecycle, lineage
+from nlp_skills.errors import Invalid, Problem
+from nlp_skills.i18n import _
+from nlp_skills.schema.version import Deployment
+from nlp_skills.workspace import deployments, digest, events, lifecycle
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
+
+# What a file system that knows no links answers.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
 class Switched:
-    """What a switch did: `moved` deployments answer with the new version, `left` ones are beyond the task folder."""
+    """What a switch did: `moved` deployments answer with the new version, `left` ones are beyond the task folder.
+
+    Where `before` and `after` are the same, nothing was written.
+    """
 
     before: str
     after: str
@@ -36,34 +43,61 @@ def link(folder: TaskFolder) -> Path:
 
 
 def point(folder: TaskFolder) -> None:
-    """Let models/current lead to the active version's model; while that has none yet, it stays where it is."""
-    _point(folder, link(folder), folder.version())
+    """Let models/current lead to the active version's model; while that has none yet, it stays where it is.
+
+    Something there that is not a link was put there by a person, and stays too.
+    """
+    place = link(folder)
+    if place.is_symlink() or not place.exists():
+        _point(place, folder.version())
 
 
 def switch(folder: TaskFolder, to: VersionFolder, *, reason: str) -> Switched:
     """Make `to` the active version, and move every path and deployment that follows. The caller holds the lock.
 
     Raises:
+        Invalid: what is to be a link is a file or a folder; nothing is written then.
+        Usage: a deployment's link leaves the task folder.
         Unavailable: the disk is full or read-only; the next command finishes the switch or finds nothing begun.
     """
     task = folder.task()
-    followers = [entry for entry in deployments.load(folder) if entry.follows]
+    behind = [entry for entry in deployments.load(folder) if entry.follows and entry.version != to.name]
+    moved = [entry for entry in behind if entry.link and to.model]
+    for place in (link(folder), *(_place(folder, entry) for entry in moved)):
+        _refuse_no_link(place)
     note = {"from": task.version, "to": to.name, "reason": reason, "time": files.now().isoformat()}
     files.write_json(_note(folder), note)
     _carry_out(folder, note)
     return Switched(
         before=task.version,
         after=to.name,
-        moved=[entry for entry in deployments.of(folder, to.name) if entry.follows and entry.link],
-        left=[entry for entry in followers if not entry.link and entry.version != to.name],
+        moved=[entry.model_copy(update={"version": to.name}) for entry in moved],
+        left=[entry for entry in behind if entry not in moved],
     )
 
 
 def recover(folder: TaskFolder) -> None:
     """Finish a switch that was cut off. The caller holds the lock."""
-    with contextlib.suppress(Invalid):
-        note = files.read_json(_note(folder))
+    path = _note(folder)
+    if not path.exists():
+        return
+    note = _intended(folder)
+    if note is None:
+        # Not what we wrote, or its version is gone since: what task.yaml says holds.
+        point(folder)
+        path.unlink()
+    else:
         _carry_out(folder, note)
+
+
+def _intended(folder: TaskFolder) -> dict[str, Any] | None:
+    try:
+        note: dict[str, Any] = files.read_json(_note(folder))
+        dt.datetime.fromisoformat(note["time"])
+        whole = isinstance(note["reason"], str) and folder.version(note["from"])
+        return note if whole and folder.version(note["to"]).config_path.is_file() else None
+    except (Problem, KeyError, TypeError, ValueError):
+        return None
 
 
 def _note(folder: TaskFolder) -> Path:
@@ -73,11 +107,12 @@ def _note(folder: TaskFolder) -> Path:
 def _carry_out(folder: TaskFolder, note: dict[str, Any]) -> None:
     """Every step may have been done before; task.yaml comes last but one, the note's removal last."""
     before, after = folder.version(note["from"]), folder.version(note["to"])
-    _point(folder, link(folder), after)
-    _move_deployments(folder, after, dt.datetime.fromisoformat(note["time"]))
-    _tell(after, "activated", before.name, note)
+    time, reason = dt.datetime.fromisoformat(note["time"]), note["reason"]
+    _point(link(folder), after)
+    _move_deployments(folder, after, time)
+    events.once(after, "activated", time=time, other=before.name, reason=reason)
     if before.root.is_dir():
-        _tell(before, "deactivated", after.name, note)
+        events.once(before, "deactivated", time=time, other=after.name, reason=reason)
     task = folder.task()
     if task.version != after.name:
         state = "configuring" if task.status == "training" else task.status
@@ -91,33 +126,49 @@ def _move_deployments(folder: TaskFolder, after: VersionFolder, time: dt.datetim
     moved = []
     for entry in entries:
         if entry.follows and entry.link and entry.version != after.name and after.model:
-            _point(folder, files.inside(folder.root, Path(entry.link).parent) / Path(entry.link).name, after)
+            _point(_place(folder, entry), after)
             entry = entry.model_copy(update={"version": after.name, "since": time})
         moved.append(entry)
     if moved != entries:
         deployments.save(folder, moved)
 
 
-def _tell(version: VersionFolder, event: Event, other: str, note: dict[str, Any]) -> None:
-    time = dt.datetime.fromisoformat(note["time"])
-    known = lineage.ensure(version).events
-    if not any(entry.event == event and entry.time == time for entry in known):
-        lineage.note(version, event, other=other, reason=note["reason"], time=time)
+def _place(folder: TaskFolder, entry: Deployment) -> Path:
+    """Where a deployment's link is: inside the task, or inside models/ where that is a link to another disk.
+
+    Raises:
+        Usage: it is elsewhere.
+    """
+    path = Path(entry.link or "")
+    parent = (folder.root / path).parent.resolve()
+    if not parent.is_relative_to((folder.root / "models").resolve()):
+        parent = files.inside(folder.root, path.parent)
+    return parent / path.name
 
 
-def _point(folder: TaskFolder, place: Path, version: VersionFolder) -> None:
+def _refuse_no_link(place: Path) -> None:
+    if place.exists() and not place.is_symlink():
+        raise Invalid(
+            _("this is not a link, so it cannot follow the active version"),
+            file=place,
+            mend=_("move it away; the link is then made by itself"),
+        )
+
+
+def _point(place: Path, version: VersionFolder) -> None:
     """A relative link, put in place in one step; the folder may be copied elsewhere as a whole."""
     model = version.model
     if model is None:
         return
-    target = os.path.relpath(model, place.parent)
     try:
+        target = os.path.relpath(model.parent.resolve() / model.name, place.parent.resolve())
         if place.is_symlink() and str(place.readlink()) == target:
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        beside = place.with_name(f".{place.name}.tmp")
         beside.unlink(missing_ok=True)
         beside.symlink_to(target)
         beside.replace(place)
     except OSError as error:
-        raise files.storage_problem(error, place) from error
+        if error.errno not in _NO_LINKS:
+            raise files.storage_problem(error, place) from error

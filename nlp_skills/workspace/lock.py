@@ -11,7 +11,7 @@ from pathlib import Path
 from nlp_skills import files, progress
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
-from nlp_skills.workspace import active
+from nlp_skills.workspace import active, trash
 from nlp_skills.workspace.folder import TaskFolder
 
 
@@ -21,8 +21,8 @@ def writing(
 ) -> Iterator[None]:
     """Hold the task's lock; the system frees it when the process dies, however it dies.
 
-    A switch of versions that a kill cut off is finished first. `tell` hears at once that another command has the
-    task and that this one waits; left out, a line on standard error says so.
+    A switch of versions or a cleanup that a kill cut off is settled first. `tell` hears at once that another command
+    has the task and that this one waits; left out, a line on standard error says so.
 
     Raises:
         Invalid: another process held it for longer than `wait_seconds`; with its number and command.
@@ -46,6 +46,7 @@ def writing(
     try:
         _sign(folder)
         active.recover(folder)
+        trash.settle(folder)
         yield
     finally:
         with contextlib.suppress(OSError):
