@@ -12,6 +12,7 @@ from typing import Any
 from nlp_skills.charts import Tick, axis
 
 POINTS = 600
+MEANS = 100
 
 Point = tuple[float, float]
 
@@ -35,9 +36,8 @@ def loss_curve(path: Path) -> Curve | None:
 
     A resumed run repeats steps: the later line counts. Lines that are not measurements are skipped.
     """
-    entries = list(_entries(path))
-    train = sorted({step: value for step, name, value in entries if name == "loss"}.items())
-    valid = sorted({step: value for step, name, value in entries if name == "eval_loss"}.items())
+    measured = _measured(path)
+    train, valid = ([(step, value) for step, _epoch, value in measured[name]] for name in ("loss", "eval_loss"))
     if len(train) < 2:
         return None
     values = [value for _step, value in [*train, *valid]]
@@ -57,8 +57,76 @@ def loss_curve(path: Path) -> Curve | None:
     )
 
 
-def _entries(path: Path) -> Iterable[tuple[int, str, float]]:
-    """(step, `loss` or `eval_loss`, value) of every measurement."""
+@dataclass(frozen=True)
+class Line:
+    """One version's losses in a box of 100 by 100: points as SVG writes them, and those to mark with a dot."""
+
+    name: str
+    points: str
+    dots: list[Point]
+    last: float
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The losses of several versions over one another, on common axes; `by_epoch`, else by step."""
+
+    lines: list[Line]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    by_epoch: bool
+
+
+def overlay(paths: dict[str, Path], loss: str) -> Overlay | None:
+    """The curves of `loss` or `eval_loss` of several run/metrics.jsonl, by version; None where there are none.
+
+    They are drawn by epoch, as versions differ in how many steps one takes, unless a run did not note it. Of a
+    long run, each point is the mean of a hundredth: the noise of several runs would hide them all.
+    """
+    found = {name: points for name, path in paths.items() if (points := _measured(path)[loss])}
+    if not found:
+        return None
+    by_epoch = all(epoch is not None for points in found.values() for _step, epoch, _value in points)
+    curves = {
+        name: _averaged([(epoch if by_epoch and epoch is not None else step, value) for step, epoch, value in points])
+        for name, points in found.items()
+    }
+    x_ticks = axis(0, max(points[-1][0] for points in curves.values()))
+    y_ticks = axis(0, max(value for points in curves.values() for _x, value in points))
+    far, high = x_ticks[-1], y_ticks[-1]
+    drawn = {name: [_place(point, far, high) for point in points] for name, points in curves.items()}
+    few = loss == "eval_loss"
+    return Overlay(
+        [
+            Line(name, _points(points), points if few or len(points) == 1 else [], curves[name][-1][1])
+            for name, points in drawn.items()
+        ],
+        [Tick(100 * value / far, f"{value:g}") for value in x_ticks],
+        [Tick(100 - 100 * value / high, f"{value:g}") for value in y_ticks],
+        by_epoch,
+    )
+
+
+def _averaged(points: Sequence[Point]) -> list[Point]:
+    """At most `MEANS` points, each the mean of its stretch."""
+    every = math.ceil(len(points) / MEANS)
+    stretches = [points[start : start + every] for start in range(0, len(points), every)]
+    return [(stretch[-1][0], sum(value for _x, value in stretch) / len(stretch)) for stretch in stretches]
+
+
+def _measured(path: Path) -> dict[str, list[tuple[int, float | None, float]]]:
+    """(step, epoch, value) of every `loss` and `eval_loss`, by step; of a step measured twice, the later."""
+    found: dict[str, dict[int, tuple[int, float | None, float]]] = {"loss": {}, "eval_loss": {}}
+    for entry in _entries(path):
+        epoch = float(entry["epoch"]) if _is_number(entry.get("epoch")) else None
+        for name, values in found.items():
+            if _is_number(entry.get(name)):
+                values[entry["step"]] = entry["step"], epoch, float(entry[name])
+    return {name: [values[step] for step in sorted(values)] for name, values in found.items()}
+
+
+def _entries(path: Path) -> Iterable[dict[str, Any]]:
+    """Every line that names a step; the others, such as one that was cut off, are none."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -66,11 +134,8 @@ def _entries(path: Path) -> Iterable[tuple[int, str, float]]:
             entry = json.loads(line)
         except ValueError:
             continue
-        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
-            continue
-        for name in ("loss", "eval_loss"):
-            if _is_number(entry.get(name)):
-                yield entry["step"], name, float(entry[name])
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            yield entry
 
 
 def _is_number(value: Any) -> bool:

@@ -1,130 +1,211 @@
-"""What the page of two versions shows, gathered from their files."""
+"""What the page of several versions shows, gathered from their comparison; every value is ready to print."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nlp_skills.evaluation import significance, words
-from nlp_skills.evaluation.report_page import results_of, row_text
-from nlp_skills.evaluation.significance import points
+from nlp_skills.evaluation import charts, comparison, flips, report_page, significance, words
+from nlp_skills.evaluation.comparison import Comparison, Pair
+from nlp_skills.evaluation.significance import amount, bare, p_value
 from nlp_skills.i18n import _
-from nlp_skills.schema.version import Results
-from nlp_skills.workspace import compare
-from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 ROWS = 10
+STATES = {"better": "good", "worse": "bad", "cannot_tell": "open", "not_comparable": "doubt"}
 
 
-def context(folder: TaskFolder, before: VersionFolder, after: VersionFolder) -> dict[str, Any]:
+def context(found: Comparison) -> dict[str, Any]:
     """Everything templates/compare.html.j2 prints."""
-    old, new = results_of(before), results_of(after)
-    rows_a, rows_b = (significance.load(version.predictions_path) for version in (before, after))
-    result = significance.compare_rows(rows_a, rows_b)
     return {
-        "task": folder.task(),
-        "before": before.name,
-        "after": after.name,
-        "verdict": _verdict(result, before.name, after.name),
-        "scale": _scale(result),
-        "metrics": _metrics(old, new),
-        "classes": _classes(old, new),
-        "tests": _tests(result, before.name, after.name),
+        "task": found.task,
+        "names": found.names,
+        "change": found.change,
+        "verdict": _verdict(found),
+        "scale": _scale([pair for pair in found.pairs if pair.tested]),
+        "figures": [_figure(found, row) for row in found.figures if not row.name.endswith(" F1")],
+        "classes": [_class(found, row) for row in found.figures if row.name.endswith(" F1")],
+        "curves": _curves(found),
         "settings": [
-            (
-                row.name,
-                _text(row.before),
-                _text(row.after),
-                "" if row.relative is None else f"{row.relative * 100:+.0f}%",
-            )
-            for row in compare.settings(before, after)
+            (words.key(row.name), [words.value(value) for value in row.values], words.relative(row.relative))
+            for row in found.settings
         ],
-        "fixed": _flips(result["fixed"], rows_a, rows_b),
-        "broken": _flips(result["broken"], rows_a, rows_b),
+        "tests": [_tests(pair) for pair in found.pairs],
+        "best": _best(found),
+        "pairs": [_pair(found, pair) for pair in found.pairs],
     }
 
 
-def _verdict(result: Mapping[str, Any], before: str, after: str) -> dict[str, Any]:
-    headlines = {
-        "better": _("{after} is better", after=after),
-        "worse": _("{after} is worse", after=after),
-        "cannot_tell": _("These rows cannot tell them apart"),
-        "not_comparable": _("They cannot be compared"),
-    }
-    states = {"better": "good", "worse": "bad", "cannot_tell": "open", "not_comparable": "doubt"}
-    warnings = []
-    if not result["same_rows"] and result["verdict"] != "not_comparable":
-        text = _("The test sets differ; only the {rows} rows they share were compared.", rows=result["rows"])
-        warnings.append(text)
+def _verdict(found: Comparison) -> dict[str, Any]:
+    first, *more = comparison.conclusion(found)
+    problems = [str(problem) for problem in found.problems]
+    warnings = [comparison.different_rows(pair) for pair in found.pairs if not pair.result["same_rows"]]
+    state, headline = _headline(found)
     return {
-        "state": states[result["verdict"]],
-        "headline": headlines[result["verdict"]],
-        "sentence": significance.sentence(result, before, after),
-        "warnings": warnings,
+        "state": state,
+        "headline": headline,
+        "sentence": first,
+        "sentences": more,
+        "warnings": [*warnings, *problems],
     }
 
 
-def _scale(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The difference and its interval on a symmetric scale around nothing, in percent of its width."""
-    if result["macro_f1"] is None:
+def _headline(found: Comparison) -> tuple[str, str]:
+    if found.best:
+        if found.best.version:
+            return "good", _("{version} is best", version=found.best.version)
+        return "open", _("Which is best cannot be told")
+    if len(found.pairs) == 1:
+        pair = found.pairs[0]
+        code = pair.result["verdict"]
+        headlines = {
+            "better": _("{version} is better", version=pair.b),
+            "worse": _("{version} is worse", version=pair.b),
+            "cannot_tell": _("These rows cannot tell them apart"),
+            "not_comparable": _("They cannot be compared"),
+        }
+        return STATES[code], headlines[code]
+    return ("open", _("Each beside the first")) if found.pairs else ("doubt", _("The difference cannot be tested"))
+
+
+def _scale(pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    """Each pair's difference with its interval on one symmetric scale around nothing, in percent of its width."""
+    if not pairs:
         return None
-    macro = result["macro_f1"]
-    low, high = macro["interval"]
-    reach = max(abs(low), abs(high), abs(macro["difference"]), 0.01) * 1.15
-    at, start, end = (round(50 + 50 * value / reach, 2) for value in (macro["difference"], low, high))
+    metric = pairs[0].result["metric"]
+    ends = [abs(value) for pair in pairs for value in (*pair.entry["interval"], pair.entry["difference"])]
+    reach: float = max(*ends, 0.01) * 1.15
+
+    def place(value: float) -> float:
+        return round(50 + 50 * value / reach, 2)
+
+    lines = [
+        {
+            "name": f"{pair.a} → {pair.b}",
+            "state": STATES[pair.result["verdict"]],
+            "at": place(pair.entry["difference"]),
+            "low": place(pair.entry["interval"][0]),
+            "high": place(pair.entry["interval"][1]),
+            "value": amount(metric, pair.entry["difference"]),
+            "p": p_value(pair.result["p_holm"]),
+        }
+        for pair in pairs
+    ]
+    return {"lines": lines, "left": bare(metric, -reach), "right": bare(metric, reach), "metric": words.metric(metric)}
+
+
+def _figure(found: Comparison, row: Any) -> dict[str, Any]:
+    ranges = found.intervals.get(row.name, {})
     return {
-        "at": at,
-        "low": start,
-        "high": end,
-        "left": points(-reach),
-        "right": points(reach),
+        "name": words.metric(row.name),
+        "cells": [
+            (words.figure(row.name, value), _interval(ranges.get(name), row.name))
+            for name, value in zip(found.names, row.values, strict=True)
+        ],
+        "change": "" if row.absolute is None else bare(row.name, row.absolute),
     }
 
 
-def _metrics(old: Results, new: Results) -> list[tuple[str, str, str, str]]:
-    names = [name for name in new.metrics if name in old.metrics]
-    return [_pair(words.metric(name), old.metrics[name], new.metrics[name], name) for name in names]
+def _interval(interval: Sequence[float] | None, metric: str) -> str:
+    return "" if interval is None else " – ".join(words.figure(metric, edge) for edge in interval)
 
 
-def _classes(old: Results, new: Results) -> list[tuple[str, str, str, str]]:
-    shared = [label for label in new.per_class if label in old.per_class]
-    return [_pair(label, old.per_class[label].f1, new.per_class[label].f1) for label in shared]
+def _class(found: Comparison, row: Any) -> dict[str, Any]:
+    label, ranges = row.name.removesuffix(" F1"), found.intervals.get(row.name, {})
+    return {
+        "label": label,
+        "bars": [
+            report_page.bar(name, value, ranges.get(name), metric="f1")
+            for name, value in zip(found.names, row.values, strict=True)
+        ],
+    }
 
 
-def _pair(title: str, before: float, after: float, metric: str = "f1") -> tuple[str, str, str, str]:
-    change = f"{after - before:+.3f}" if metric == "mcc" else points(after - before)
-    return title, words.figure(metric, before), words.figure(metric, after), change
-
-
-def _tests(result: Mapping[str, Any], before: str, after: str) -> list[tuple[str, str]]:
-    texts = words.comparison()
-    lines = [(texts["rows_shared"], str(result["rows"]))]
-    for name, key in ((before, "only_a"), (after, "only_b")):
-        if result[key]:
-            lines.append((_("Rows only {version} answered", version=name), str(result[key])))
-    if result["macro_f1"] is None:
-        return lines
-    visible = result["smallest_visible_difference"] * 100
+def _curves(found: Comparison) -> list[dict[str, Any]]:
+    """The losses in training and on the validation rows, each with all versions in one drawing."""
+    paths = {one.name: one.version.metrics_path for one in found.versions}
+    titles = {"loss": _("Training loss"), "eval_loss": _("Validation loss")}
+    drawings = {loss: charts.overlay(paths, loss) for loss in titles}
     return [
-        *lines,
-        (texts["bootstrap_p"], _p(result["macro_f1"]["p"])),
-        (texts["mcnemar_p"], _p(result["accuracy"]["p"])),
-        (texts["visible"], _("{points} points", points=f"{visible:.1f}")),
+        {
+            "title": titles[loss],
+            "plot": plot,
+            "axis": _("epoch") if plot.by_epoch else _("step"),
+            "lines": [(found.names.index(line.name), line, f"{line.last:.3f}") for line in plot.lines],
+        }
+        for loss, plot in drawings.items()
+        if plot
     ]
+
+
+def _tests(pair: Pair) -> dict[str, Any]:
+    result = pair.result
+    if not pair.tested:
+        return {"name": f"{pair.a} → {pair.b}", "cells": [str(result["rows"]), *["–"] * 6]}
+    entry, metric = pair.entry, result["metric"]
+    cells = [
+        str(result["rows"]),
+        bare(metric, entry["difference"]),
+        " – ".join(bare(metric, edge) for edge in entry["interval"]),
+        _p(entry["p"]),
+        _p(result["p_holm"]),
+        _p(result["metrics"]["accuracy"]["p"]),
+        bare(metric, result["smallest_visible_difference"]).lstrip("+"),
+    ]
+    return {"name": f"{pair.a} → {pair.b}", "cells": cells}
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return p_value(value).removeprefix("p").removeprefix(" = ").strip()
 
 
-def _flips(keys: Sequence[str], rows_a: Iterable[Any], rows_b: Iterable[Any]) -> dict[str, Any]:
-    a, b = ({row["key"]: row for row in rows} for rows in (rows_a, rows_b))
-    shown = [
-        {"text": row_text(b[key]), "gold": b[key]["gold"], "before": a[key]["predicted"], "after": b[key]["predicted"]}
-        for key in keys[:ROWS]
-    ]
-    return {"count": len(keys), "shown": shown, "note": _("{shown} of {total} rows", shown=len(shown), total=len(keys))}
+def _best(found: Comparison) -> dict[str, Any] | None:
+    if not found.best:
+        return None
+    pairs = [(f"{a} – {b}", _p(p)) for a, b, p in found.best.pairs]
+    return {"sentence": comparison.best_sentence(found.best), "pairs": pairs}
 
 
-def _text(value: Any) -> str:
-    return "–" if value is None else str(value)
+def _pair(found: Comparison, pair: Pair) -> dict[str, Any]:
+    """The classes of a pair, tested, and the rows to look at."""
+    a, b = found.rows(pair.a), found.rows(pair.b)
+    result = pair.result
+    strays = flips.strays(found.predictions[pair.a], found.predictions[pair.b], result, ROWS)
+    apart = [(title, _shown(result[name], strays[name])) for name, title in _apart_titles(pair).items() if result[name]]
+    return {
+        "a": pair.a,
+        "b": pair.b,
+        "tested": pair.tested,
+        "classes": [_tested_class(label, entry) for label, entry in result["classes"].items()],
+        "flips": [
+            (words.comparison()["fixed"], _shown(result["fixed"], flips.fixed(a, b, ROWS))),
+            (words.comparison()["broken"], _shown(result["broken"], flips.broken(a, b, ROWS))),
+        ],
+        "apart": apart,
+    }
+
+
+def _apart_titles(pair: Pair) -> dict[str, str]:
+    return {
+        "only_a": _("Only in {version}", version=pair.a),
+        "only_b": _("Only in {version}", version=pair.b),
+        "relabelled": _("In both with another label"),
+    }
+
+
+def _shown(all_rows: Sequence[Any], rows: Sequence[Any]) -> dict[str, Any]:
+    return {"rows": rows, "note": _("{shown} of {total} rows", shown=len(rows), total=len(all_rows))}
+
+
+def _tested_class(label: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "label": label,
+        "cells": [
+            words.percent(entry["a"]),
+            words.percent(entry["b"]),
+            significance.points(entry["difference"]),
+            " – ".join(significance.points(edge) for edge in entry["interval"]),
+            _p(entry["p"]),
+            _p(entry["p_holm"]),
+        ],
+        "visible": entry["p_holm"] < significance.LEVEL,
+    }

@@ -83,7 +83,8 @@ def beside_baseline(results: Results, predictions: Sequence[Mapping[str, Any]]) 
     if best is None:
         return None
     theirs = [{**row, "predicted": row["baselines"][best]} for row in predictions if best in row.get("baselines", {})]
-    return significance.sentence(significance.compare_rows(theirs, predictions), words.baseline(best), results.version)
+    compared = significance.compare_rows(theirs, predictions, metric=results.success.primary_metric)
+    return significance.sentence(compared, words.baseline(best), results.version)
 
 
 def warnings(results: Results) -> list[str]:

@@ -135,6 +135,11 @@ def figures_from_margins(hits: Counts, answered: Counts, support: Counts, presen
     }
 
 
+def class_f1(hits: Counts, answered: Counts, support: Counts) -> Floats:
+    """Every class's F1 from hits, answers and rows per class (last axis); 0 where there are none of them."""
+    return _rates(hits, answered, support)[2]
+
+
 def _margins(counts: Counts) -> tuple[Counts, Counts, Counts]:
     import numpy as np
 

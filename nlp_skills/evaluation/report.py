@@ -1,4 +1,4 @@
-"""The pages people decide by: one version's report.html, and two versions side by side.
+"""The pages people decide by: one version's report.html, and several side by side.
 
 One file each, on screen, on paper and on a phone; `nlp_skills.pages` has what they share.
 """
@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills import files, pages
+from nlp_skills.errors import Unavailable, Usage
 from nlp_skills.evaluation import comparison_page, report_page, words
+from nlp_skills.evaluation.comparison import Comparison
 from nlp_skills.extras import need
+from nlp_skills.i18n import _
 from nlp_skills.workspace.folder import TaskFolder
+
+# In the head of every page of ours; see templates/page.html.j2.
+_OURS = b'name="generator" content="nlp-skills'
 
 
 def write(folder: TaskFolder, version: str | None = None, *, against: str | None = None) -> Path:
@@ -29,17 +35,32 @@ def write(folder: TaskFolder, version: str | None = None, *, against: str | None
     return chosen.report_path
 
 
-def write_comparison(folder: TaskFolder, a: str, b: str) -> Path:
-    """Write benchmarks/compare_A_B.html and return its path.
+def write_comparison(found: Comparison, out: Path | None = None) -> Path:
+    """Write the page of a comparison, benchmarks/compare_A_B.html unless told otherwise, and return its path.
 
     Raises:
-        Invalid: a version does not exist or was not evaluated.
+        Usage: `out` is not a file, or a file that is not a page of ours.
+        Unavailable: it cannot be written there.
     """
-    before, after = folder.existing_version(a), folder.existing_version(b)
-    path = folder.root / "benchmarks" / f"compare_{before.name}_{after.name}.html"
-    context = comparison_page.context(folder, before, after)
-    files.write_text(path, render("compare.html.j2", words.comparison(), context))
+    need("quality", "numpy")
+    path = out or found.folder.root / "benchmarks" / f"compare_{'_'.join(found.names)}.html"
+    _check_place(path)
+    page = render("compare.html.j2", words.comparison(), comparison_page.context(found))
+    try:
+        files.write_text(path, page)
+    except Unavailable as problem:
+        problem.mend = _("write it elsewhere: --out PATH")
+        raise
     return path
+
+
+def _check_place(path: Path) -> None:
+    """Refuse to replace what somebody else wrote."""
+    mend = _("name another file: --out PATH")
+    if path.exists() and not path.is_file():
+        raise Usage(_("this is not a file"), file=path, mend=mend)
+    if path.is_file() and _OURS not in path.read_bytes()[:2000]:
+        raise Usage(_("there is a file that is not a page of nlp-skills"), file=path, mend=mend)
 
 
 def render(template: str, texts: dict[str, str], context: dict[str, Any]) -> str:

@@ -91,7 +91,7 @@ def verdict(
     name = success.primary_metric
     sentences = [text for text in [judgement.beside_baseline(results, predictions)] if text]
     if earlier:
-        compared = significance.compare_rows(significance.load(earlier.predictions_path), predictions)
+        compared = significance.compare_rows(significance.load(earlier.predictions_path), predictions, metric=name)
         sentences.append(significance.sentence(compared, earlier.name, results.version))
     state = {True: "good", False: "bad", None: "open"}[success.met]
     return {
@@ -199,13 +199,13 @@ def confusion(matrix: ConfusionMatrix | None) -> dict[str, Any] | None:
 def errors(predictions: Sequence[Mapping[str, Any]], limit: int = ERRORS) -> dict[str, Any]:
     """Wrong answers, the most confident first."""
     wrong = [row for row in predictions if row["gold"] != row["predicted"]]
-    wrong.sort(key=lambda row: -_confidence(row))
+    wrong.sort(key=lambda row: -confidence(row))
     shown = [
         {
             "text": row_text(row),
             "gold": row["gold"],
             "predicted": row["predicted"],
-            "sure": words.percent(_confidence(row), 0),
+            "sure": words.percent(confidence(row), 0),
             "tfidf_right": _others(row).get(baselines.TFIDF) == row["gold"],
         }
         for row in wrong[:limit]
@@ -213,7 +213,8 @@ def errors(predictions: Sequence[Mapping[str, Any]], limit: int = ERRORS) -> dic
     return {"shown": shown, "count": _("{shown} of {total} mistakes", shown=len(shown), total=len(wrong))}
 
 
-def _confidence(row: Mapping[str, Any]) -> float:
+def confidence(row: Mapping[str, Any]) -> float:
+    """The share of the answer among all labels; 0 where it was not kept."""
     shares = row.get("probabilities")
     return float(shares.get(row["predicted"], 0)) if isinstance(shares, dict) else 0.0
 

@@ -7,14 +7,13 @@ differ. A plain difference of two scores, or an unpaired test, hides most of wha
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import metrics
+from nlp_skills.evaluation import metrics, words
 from nlp_skills.extras import need
 from nlp_skills.i18n import _
 
@@ -23,15 +22,20 @@ if TYPE_CHECKING:
     from nlp_skills.workspace.folder import VersionFolder
 
 Row = Mapping[str, Any]
+# A row's key, its true label, and which of the rows with both it is: the same text may stand in a test file twice.
+Key = tuple[str, str, int]
 Code = Literal["better", "worse", "cannot_tell", "not_comparable"]
 
 LEVEL = 0.05
 # Fewer common rows than this, when the test sets differ, are not the test either version was judged by.
 FEWEST_COMMON = 30
-# An exact sign test needs six flips the same way to reach 5 %; resampling fewer understates the doubt.
+# An exact test needs six rows that went the same way to reach 5 %.
 FEWEST_FLIPS = 6
 # 1.96 standard errors to be significant, 0.84 more to be so in four cases of five.
 _DETECTABLE = 1.96 + 0.84
+# Numbers held at once while resampling: 64 MB.
+_BLOCK = 8_000_000
+_ONLY_RIGHT_OR_WRONG = ("accuracy", "micro_f1", "balanced_accuracy")
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -41,103 +45,117 @@ def load(path: Path) -> list[dict[str, Any]]:
         Invalid: the file is missing, or a line of it is not such a row.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_bytes().split(b"\n")
     except FileNotFoundError as error:
         mend = _("make the predictions: nlp-skills evaluate")
         raise Invalid(_("there are no predictions yet"), file=path, mend=mend) from error
     return [_row(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _row(line: str, path: Path, number: int) -> dict[str, Any]:
+def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
+    except UnicodeDecodeError as error:
+        row, cause = None, str(error)
     except json.JSONDecodeError as error:
         row, cause = None, error.msg
     else:
-        cause = _("a prediction has the keys key, gold and predicted")
-    if not isinstance(row, dict) or not {"key", "gold", "predicted"} <= row.keys():
+        cause = _("a prediction has the keys key, gold and predicted, each of them text")
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("key", "gold", "predicted")):
         mend = _("make the predictions anew: nlp-skills evaluate --again")
         raise Invalid(_("not a prediction"), file=path, line=number, cause=cause, mend=mend)
     return row
 
 
-def between(a: VersionFolder, b: VersionFolder) -> dict[str, Any]:
-    """How version B does against version A, from their predictions.
+def between(a: VersionFolder, b: VersionFolder, metric: str = "macro_f1") -> dict[str, Any]:
+    """How version B does against version A, from their predictions; see `compare_rows`.
 
     A version without predictions makes it `not_comparable`, and is named in `unevaluated`.
     """
     missing = [version.name for version in (a, b) if not version.predictions_path.is_file()]
     if missing:
-        return {"rows": 0, "only_a": 0, "only_b": 0, "same_rows": False, **_nothing(), "unevaluated": missing}
-    return compare_rows(load(a.predictions_path), load(b.predictions_path))
+        return {"metric": metric, "rows": 0, **_apart({}, {}), **_NOTHING, "same_rows": False, "unevaluated": missing}
+    return compare_rows(load(a.predictions_path), load(b.predictions_path), metric)
 
 
-def compare_rows(rows_a: Iterable[Row], rows_b: Iterable[Row]) -> dict[str, Any]:
+def compare_rows(rows_a: Iterable[Row], rows_b: Iterable[Row], metric: str = "macro_f1") -> dict[str, Any]:
     """How B does against A on the rows both answered, as plain data; differences are B minus A, fractions.
 
-    The verdict comes from the paired bootstrap of macro-F1 at 5 %, because macro-F1 is what versions
-    are chosen by: accuracy can rise while a rare class is lost, and McNemar's test would applaud.
-    Fewer than six flipped rows never make a verdict. `smallest_visible_difference` is the difference
-    these rows would show in four cases of five, given how often the two versions disagree.
+    The verdict comes from `metric` (macro-F1 for one that no test is known for) at 5 %: by the exact McNemar
+    test for accuracy, by the paired bootstrap for the others. Accuracy can rise while a rare class is lost, so
+    it decides only where it is what versions are chosen by. `classes` holds every class's F1, with Holm's
+    correction over the classes. `smallest_visible_difference` is the difference these rows would show in four
+    cases of five, given how often the two versions disagree.
 
     A row counts as common when its key and its true label are the same on both sides. When the test
     sets differ, at least 30 common rows are needed, else the verdict is `not_comparable`.
     """
     need("quality", "numpy")
-    a, b = _by_key(rows_a), _by_key(rows_b)
-    keys = [key for key, row in a.items() if key in b and b[key]["gold"] == row["gold"]]
-    same = len(keys) == len(a) == len(b)
-    overview = {"rows": len(keys), "only_a": len(a) - len(keys), "only_b": len(b) - len(keys), "same_rows": same}
-    if not keys or (not same and len(keys) < FEWEST_COMMON):
-        return {**overview, **_nothing()}
-    names = sorted(_seen(a, b, keys))
-    fixed = [k for k in keys if _right(b[k]) and not _right(a[k])]
-    broken = [k for k in keys if _right(a[k]) and not _right(b[k])]
-    accuracy = _accuracy(a, b, keys, mcnemar(len(fixed), len(broken)))
-    macro, visible = _macro(*_joint(a, b, keys, names), len(names))
-    flipped = len(fixed) + len(broken)
+    metric = testable(metric)
+    a, b = keyed(rows_a), keyed(rows_b)
+    keys = [key for key in a if key in b]
+    overview = {"metric": metric, "rows": len(keys), **_apart(a, b)}
+    if not keys or (not overview["same_rows"] and len(keys) < FEWEST_COMMON):
+        return {**overview, **_NOTHING}
+    table = _Table.of([(key[1], a[key]["predicted"], b[key]["predicted"]) for key in keys])
+    fixed = [key[0] for key in keys if right(b[key]) and not right(a[key])]
+    broken = [key[0] for key in keys if right(a[key]) and not right(b[key])]
+    figures, classes, spread = _tested(table, metric, mcnemar(len(fixed), len(broken)))
     return {
         **overview,
-        "accuracy": accuracy,
-        "macro_f1": macro,
-        "fixed": [_plain_key(key) for key in fixed],
-        "broken": [_plain_key(key) for key in broken],
-        "verdict": _verdict(macro, flipped),
-        "smallest_visible_difference": max(visible, FEWEST_FLIPS / len(keys)),
+        "verdict": verdict(figures[metric]["difference"], figures[metric]["p"]),
+        "metrics": figures,
+        "classes": classes,
+        "disagree": sum(a[key]["predicted"] != b[key]["predicted"] for key in keys),
+        "fixed": fixed,
+        "broken": broken,
+        "smallest_visible_difference": max(_DETECTABLE * spread, FEWEST_FLIPS / len(keys)),
     }
 
 
-def _nothing() -> dict[str, Any]:
-    return {
-        "accuracy": None,
-        "macro_f1": None,
-        "fixed": [],
-        "broken": [],
-        "verdict": "not_comparable",
-        "smallest_visible_difference": None,
-    }
+def testable(metric: str) -> str:
+    """The metric itself where a test of it is known, else macro-F1."""
+    return metric if metric in metrics.NAMES else "macro_f1"
 
 
-def _by_key(rows: Iterable[Row]) -> dict[tuple[str, int], Row]:
-    """Rows by key; the same text standing twice in a test file is its first, second … occurrence."""
-    seen: Counter[str] = Counter()
-    result: dict[tuple[str, int], Row] = {}
+_NOTHING: dict[str, Any] = {
+    "verdict": "not_comparable",
+    "metrics": {},
+    "classes": {},
+    "disagree": None,
+    "fixed": [],
+    "broken": [],
+    "smallest_visible_difference": None,
+}
+
+
+def keyed(rows: Iterable[Row]) -> dict[Key, Row]:
+    """Rows by what makes them the same test row in another version's predictions."""
+    seen: Counter[tuple[str, str]] = Counter()
+    result: dict[Key, Row] = {}
     for row in rows:
-        result[row["key"], seen[row["key"]]] = row
-        seen[row["key"]] += 1
+        same = row["key"], row["gold"]
+        result[*same, seen[same]] = row
+        seen[same] += 1
     return result
 
 
-def _plain_key(key: tuple[str, int]) -> str:
-    return key[0]
+def _apart(a: Mapping[Key, Row], b: Mapping[Key, Row]) -> dict[str, Any]:
+    """The rows that only one side answered, and those that stand on both with another label."""
+    left_a, left_b = [key for key in a if key not in b], [key for key in b if key not in a]
+    labels = {key[0]: key[1] for key in left_b}
+    relabelled = {key[0]: {"key": key[0], "a": key[1], "b": labels[key[0]]} for key in left_a if key[0] in labels}
+    return {
+        "same_rows": not left_a and not left_b,
+        "only_a": [key[0] for key in left_a if key[0] not in relabelled],
+        "only_b": [key[0] for key in left_b if key[0] not in relabelled],
+        "relabelled": list(relabelled.values()),
+    }
 
 
-def _right(row: Row) -> bool:
+def right(row: Row) -> bool:
+    """Whether the answer is the true label."""
     return bool(row["gold"] == row["predicted"])
-
-
-def _seen(a: Mapping[Any, Row], b: Mapping[Any, Row], keys: Iterable[Any]) -> set[str]:
-    return {value for key in keys for value in (a[key]["gold"], a[key]["predicted"], b[key]["predicted"])}
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -145,65 +163,115 @@ def mcnemar(fixed: int, broken: int) -> float:
     flips = fixed + broken
     if not flips:
         return 1.0
-    tail: int = sum(math.comb(flips, i) for i in range(min(fixed, broken) + 1))
+    ways = tail = 1
+    for i in range(min(fixed, broken)):
+        ways = ways * (flips - i) // (i + 1)
+        tail += ways
     return min(1.0, 2 * tail / (1 << flips))
 
 
-def _accuracy(a: Mapping[Any, Row], b: Mapping[Any, Row], keys: Sequence[Any], p: float) -> dict[str, float]:
-    right_a, right_b = (sum(_right(side[key]) for key in keys) / len(keys) for side in (a, b))
-    return {"a": right_a, "b": right_b, "difference": right_b - right_a, "p": p}
+def holm(chances: Sequence[float]) -> list[float]:
+    """Holm's correction: p values of one family, each as it counts beside the others."""
+    corrected, reached = [1.0] * len(chances), 0.0
+    for rank, place in enumerate(sorted(range(len(chances)), key=lambda place: chances[place])):
+        reached = max(reached, min(1.0, (len(chances) - rank) * chances[place]))
+        corrected[place] = reached
+    return corrected
 
 
-def _joint(a: Mapping[Any, Row], b: Mapping[Any, Row], keys: Sequence[Any], names: Sequence[str]) -> tuple[Any, Counts]:
-    """The distinct (gold, A's, B's) triples, shape (cells, 3), and how many rows each stands for."""
+def verdict(difference: float, p: float) -> Code:
+    """What a difference and its p value say."""
+    if p >= LEVEL or not difference:
+        return "cannot_tell"
+    return "better" if difference > 0 else "worse"
+
+
+class _Table(NamedTuple):
+    """The distinct (true, A's, B's) labels as numbers, shape (cells, 3), and how many rows each stands for."""
+
+    labels: list[str]
+    cells: Any
+    counts: Counts
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[str, str, str]]) -> _Table:
+        import numpy as np
+
+        triples = Counter(rows)
+        labels = sorted({label for triple in triples for label in triple})
+        place = {label: index for index, label in enumerate(labels)}
+        # In their order, so that the same rows in another order draw the same samples.
+        ordered = sorted(triples)
+        cells = np.asarray([[place[label] for label in triple] for triple in ordered])
+        return cls(labels, cells, np.asarray([triples[triple] for triple in ordered], dtype=np.int64))
+
+    def moved(self, label: int | None, *, flips_only: bool = False) -> int:
+        """Rows answered differently (of one label: given by one of the two), or only those right on one side."""
+        true, a, b = self.cells.T
+        counted = (a == true) != (b == true) if flips_only else a != b
+        if label is not None:
+            counted &= (a == label) | (b == label)
+        return int(self.counts[counted].sum())
+
+    def resamples(self) -> Iterator[Counts]:
+        """Bootstrap samples of the rows as counts of the cells, (resamples, cells), a block at a time."""
+        import numpy as np
+
+        generator = np.random.default_rng(metrics.SEED)
+        total, size = int(self.counts.sum()), max(1, _BLOCK // len(self.counts))
+        for start in range(0, metrics.RESAMPLES, size):
+            yield generator.multinomial(total, self.counts / total, size=min(size, metrics.RESAMPLES - start))
+
+    def scores(self, weights: Counts) -> tuple[dict[str, Floats], Floats]:
+        """Each metric of A and of B (2, samples), and each class's F1 (2, samples, classes), under these counts."""
+        import numpy as np
+
+        # Floats: they hold such counts exactly, and their products are many times as fast.
+        weights, one = weights.astype(np.float64), np.eye(len(self.labels))
+        true, *answers = (one[self.cells[:, column]] for column in range(3))
+        support, present = weights @ true, true.any(axis=0)
+        margins = [(weights @ (true * answer), weights @ answer, support) for answer in answers]
+        pairs = [metrics.figures_from_margins(*side, present) for side in margins]
+        figures = {name: np.stack([pair[name] for pair in pairs]) for name in metrics.NAMES}
+        return figures, np.stack([metrics.class_f1(*side) for side in margins])
+
+
+def _tested(
+    table: _Table, metric: str, p_accuracy: float
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], float]:
+    """Every metric and every class with test rows, tested; and the standard error of the metric's difference."""
     import numpy as np
 
-    place = {name: index for index, name in enumerate(names)}
-    triples = Counter((place[a[k]["gold"]], place[a[k]["predicted"]], place[b[k]["predicted"]]) for k in keys)
-    cells = sorted(triples)
-    return np.asarray(cells), np.asarray([triples[cell] for cell in cells], dtype=np.int64)
+    points, points_by_class = table.scores(table.counts[None])
+    blocks = [table.scores(weights) for weights in table.resamples()]
+    drawn = {name: np.concatenate([np.diff(figures[name], axis=0)[0] for figures, _f1 in blocks]) for name in points}
+    by_class = np.concatenate([np.diff(f1, axis=0)[0] for _figures, f1 in blocks])
+    figures = {}
+    for name, (a, b) in points.items():
+        moved = table.moved(None, flips_only=name in _ONLY_RIGHT_OR_WRONG)
+        figures[name] = _entry(a[0], b[0], drawn[name], moved)
+    for name in ("accuracy", "micro_f1"):
+        figures[name]["p"] = p_accuracy
+    classes = {}
+    for place in sorted(set(table.cells[:, 0].tolist())):
+        a, b = points_by_class[:, 0, place]
+        classes[table.labels[place]] = _entry(a, b, by_class[:, place], table.moved(place))
+    for entry, p in zip(classes.values(), holm([entry["p"] for entry in classes.values()]), strict=True):
+        entry["p_holm"] = p
+    return figures, classes, float(drawn[metric].std())
 
 
-def _macro(cells: Any, counts: Counts, classes: int) -> tuple[dict[str, Any], float]:
-    """Macro-F1 of both with the paired bootstrap of its difference, and the difference these rows could show."""
-    a, b = (float(value) for value in _macro_pair(cells, counts[None], classes)[:, 0])
-    drawn_a, drawn_b = _macro_pair(cells, metrics.resample(counts), classes)
-    differences = drawn_b - drawn_a
-    macro = {
-        "a": a,
-        "b": b,
-        "difference": b - a,
-        "interval": list(metrics.percentile_interval(differences)),
-        "p": _two_sided(differences),
-    }
-    return macro, _DETECTABLE * float(differences.std())
+def _entry(a: float, b: float, differences: Floats, moved: int) -> dict[str, Any]:
+    """Both values, their difference with its interval, and p.
 
-
-def _macro_pair(cells: Any, weights: Counts, classes: int) -> Floats:
-    """Macro-F1 of A and of B under each row of `weights` (resamples, cells); shape (2, resamples)."""
-    import numpy as np
-
-    one = np.eye(classes, dtype=np.int64)
-    gold, *answers = (one[cells[:, column]] for column in range(3))
-    support, present = weights @ gold, gold.sum(axis=0) > 0
-    values = [
-        metrics.figures_from_margins(weights @ (gold * answer), weights @ answer, support, present)["macro_f1"]
-        for answer in answers
-    ]
-    return np.stack(values)
-
-
-def _two_sided(differences: Floats) -> float:
-    """Twice the smaller share of resamples on one side of no difference; never 0, for 10,000 is not for ever."""
+    Of few rows that moved, resampling understates the doubt; k of them cannot make a p below 2 / 2^k.
+    """
     resamples = len(differences)
     side = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    return min(1.0, 2 * (side + 1) / (resamples + 1))
-
-
-def _verdict(macro: Mapping[str, Any], flipped: int) -> Code:
-    if flipped < FEWEST_FLIPS or macro["p"] >= LEVEL:
-        return "cannot_tell"
-    return "better" if macro["difference"] > 0 else "worse"
+    # Never 0: ten thousand samples are not for ever.
+    p = min(1.0, max(2 * (side + 1) / (resamples + 1), 2.0 ** (1 - moved)))
+    interval = list(metrics.percentile_interval(differences))
+    return {"a": float(a), "b": float(b), "difference": float(b - a), "interval": interval, "p": p}
 
 
 def sentence(result: Mapping[str, Any], a: str, b: str) -> str:
@@ -213,26 +281,61 @@ def sentence(result: Mapping[str, Any], a: str, b: str) -> str:
         return _("{version} has not been evaluated: nlp-skills evaluate --version {version}", version=version)
     if result["verdict"] == "not_comparable":
         return _(
-            "{b} cannot be compared with {a}: they share {rows} test rows, and at least {fewest} are needed.",
+            "{a} and {b} are not comparable: different test rows. They share {rows}, and at least {fewest} are needed.",
             a=a,
             b=b,
             rows=result["rows"],
             fewest=FEWEST_COMMON,
         )
-    macro = result["macro_f1"]
-    low, high = (points(value) for value in macro["interval"])
-    values = {"a": a, "b": b, "difference": points(macro["difference"]), "low": low, "high": high}
+    if not result["disagree"]:
+        return _(
+            "{a} and {b} answer all {rows} test rows alike: nothing tells them apart.", a=a, b=b, rows=result["rows"]
+        )
+    metric = result["metric"]
+    entry = result["metrics"][metric]
+    values = {"a": a, "b": b, "metric": words.metric(metric), "difference": amount(metric, entry["difference"])}
+    values |= {"low": bare(metric, entry["interval"][0]), "high": bare(metric, entry["interval"][1])}
+    values["p"] = chance(result)
     if result["verdict"] == "better":
-        return _("{b} is better than {a}: macro-F1 {difference} points (interval at 95%: {low} to {high}).", **values)
+        return _("{b} is better than {a}: {metric} {difference} (interval at 95%: {low} to {high}), {p}.", **values)
     if result["verdict"] == "worse":
-        return _("{b} is worse than {a}: macro-F1 {difference} points (interval at 95%: {low} to {high}).", **values)
+        return _("{b} is worse than {a}: {metric} {difference} (interval at 95%: {low} to {high}), {p}.", **values)
     return _(
-        "Whether {b} is better than {a} cannot be told from {rows} rows: macro-F1 {difference} points "
-        "(interval at 95%: {low} to {high}); a difference would have to be about {visible} points to show.",
+        "Whether {b} is better than {a} cannot be told: {metric} {difference} (interval at 95%: {low} to {high}), {p}; "
+        "with {rows} test rows a difference under {visible} is not visible.",
         rows=result["rows"],
-        visible=f"{result['smallest_visible_difference'] * 100:.1f}",
+        visible=amount(metric, result["smallest_visible_difference"], signed=False),
         **values,
     )
+
+
+def chance(result: Mapping[str, Any]) -> str:
+    """The p value that the verdict comes from, and what it was corrected for."""
+    p = result["metrics"][result["metric"]]["p"]
+    pairs = result.get("pairs", 1)
+    if pairs < 2:
+        return p_value(p)
+    return _("{p} by Holm's correction over {pairs} pairs", p=p_value(result["p_holm"]), pairs=pairs)
+
+
+def p_value(p: float) -> str:
+    """How a p value is written: p = 0.012, p < 0.001."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def bare(metric: str, fraction: float) -> str:
+    """A difference, signed: percentage points, but of a correlation itself."""
+    if metric != "mcc":
+        return points(fraction)
+    text = f"{fraction:+.3f}"
+    return "0.000" if text in ("+0.000", "-0.000") else text
+
+
+def amount(metric: str, fraction: float, *, signed: bool = True) -> str:
+    """A difference with its unit, where it has one."""
+    text = bare(metric, fraction)
+    text = text if signed else text.lstrip("+")
+    return text if metric == "mcc" else _("{points} points", points=text)
 
 
 def points(fraction: float) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from nlp_skills.evaluation import baselines
 from nlp_skills.i18n import _
 
@@ -18,6 +21,80 @@ def metric(name: str) -> str:
         "valid_answer_probability": _("Answers with a label"),
     }
     return known.get(name, name)
+
+
+def figure_name(name: str) -> str:
+    """A line of figures: a metric, or a class with its F1, which is data and shown as such."""
+    label = name.removesuffix(" F1")
+    return metric(name) if label == name else f"{plain(label)} F1"
+
+
+def key(name: str) -> str:
+    """A configuration key as the comparison has it: LoRA r, epochs, train_count."""
+    return name.replace("lora.", "LoRA ", 1) if name.startswith("lora.") else name
+
+
+def value(given: Any, limit: int = 48) -> str:
+    """A setting's value as people write it: 1e-5, 0.05, 8; text on one line, cut."""
+    if given is None:
+        return "-"
+    if isinstance(given, bool):
+        return str(given).lower()
+    if isinstance(given, float):
+        return _number(given)
+    text = plain(given if isinstance(given, str) else json.dumps(given, ensure_ascii=False))
+    if text.startswith("sha256:"):
+        text = text[: len("sha256:") + 8] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _number(given: float) -> str:
+    if 0 < abs(given) < 0.01:
+        mantissa, _e, exponent = f"{given:.6e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{given:.15g}"
+
+
+def relative(fraction: float | None) -> str:
+    """A change in percent of what it was: +100%, -25%, +0.3%; empty where there is none."""
+    if fraction is None:
+        return ""
+    if not fraction:
+        return "0%"
+    whole = f"{fraction * 100:+.0f}%"
+    return whole if whole.lstrip("+-") != "0%" else f"{fraction * 100:+.2g}%"
+
+
+def short_figure(name: str, given: float | None) -> str:
+    """A figure in a table of the terminal: metrics with a decimal, a class's F1 with one where it has one."""
+    if given is None:
+        return "-"
+    text = figure(name, given)
+    return text.replace(".0%", "%") if name.endswith(" F1") else text
+
+
+def short_change(name: str, given: float | None) -> str:
+    """The change of a figure from the first version to the last: +9.5%, in points."""
+    if given is None:
+        return ""
+    if name == "mcc":
+        return f"{given:+.3f}"
+    text = f"{given * 100:+.1f}%"
+    text = text if text not in ("+0.0%", "-0.0%") else "0.0%"
+    return text.replace(".0%", "%") if name.endswith(" F1") else text
+
+
+def clipped(text: str, width: int) -> str:
+    """A line in so many columns of a terminal, of which a Chinese character takes two."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def plain(text: object) -> str:
+    """Text from data on one line of a terminal: what does not print is escaped, so that it moves no cursor."""
+    line = " ".join(str(text).split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
@@ -96,15 +173,21 @@ def report() -> dict[str, str]:
 
 
 def comparison() -> dict[str, str]:
-    """The page of two versions."""
+    """The page of several versions."""
     return shared() | {
         "kind": _("Comparison"),
         "difference": _("Difference"),
         "difference_note": _(
-            "Macro-F1 of the later minus the earlier, in points, on the rows both answered. The bar is the interval."
+            "{metric} of the later minus the earlier on the test rows both answered. The bar is the interval (95%)."
         ),
         "metrics": _("Metrics"),
+        "figures_note": _(
+            "Each on its own test rows, with its interval (95%); the change is from the first to the last."
+        ),
         "classes": _("F1 by class"),
+        "classes_note": _("The line across a bar is the interval (95%)."),
+        "loss": _("Training"),
+        "loss_note": _("The figure beside a name is the last of its curve."),
         "settings": _("What differs in how they were made"),
         "no_settings": _("Nothing in the configuration or the row counts."),
         "fixed": _("Put right"),
@@ -112,8 +195,13 @@ def comparison() -> dict[str, str]:
         "flips_note": _("Rows that only one of the two answered correctly."),
         "change": _("Change"),
         "tests": _("Tests"),
+        "tests_note": _(
+            "On the rows both answered. p is that of the exact McNemar test where accuracy decides, else of the paired "
+            "bootstrap; a difference is called real where Holm's p is under 0.05."
+        ),
+        "pair": _("Versions"),
         "rows_shared": _("Test rows both answered"),
-        "bootstrap_p": _("Macro-F1, paired bootstrap: p"),
+        "holm_p": _("Holm's p"),
         "mcnemar_p": _("Accuracy, exact McNemar test: p"),
         "visible": _("Smallest difference these rows would show"),
     }

@@ -13,7 +13,7 @@ import pytest
 from conftest import Ran, write_rows
 
 from nlp_skills import errors, i18n
-from nlp_skills.evaluation import charts, report
+from nlp_skills.evaluation import charts, comparison, report
 from nlp_skills.workspace.folder import TaskFolder
 
 VOID = {"meta", "hr", "br", "link", "img", "input"}
@@ -61,6 +61,10 @@ def page(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+def comparison_page(folder: TaskFolder, *names: str) -> Path:
+    return report.write_comparison(comparison.of(folder, names or ("v1", "v2")))
+
+
 def change_predictions(folder: TaskFolder, version: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     path = folder.version(version).predictions_path
     write_rows(path, [change(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()])
@@ -95,7 +99,7 @@ def test_both_pages_are_whole_load_nothing_and_name_their_language(project: Path
     folder = finished.task(project / "評論", sample)
     i18n.set_language(language)
     try:
-        paths = [report.write(folder, "v2"), report.write_comparison(folder, "v1", "v2")]
+        paths = [report.write(folder, "v2"), comparison_page(folder)]
     finally:
         i18n.set_language(None)
     for path in paths:
@@ -119,7 +123,7 @@ def test_text_from_data_is_only_ever_text(task: TaskFolder) -> None:
         task.task_path.read_text(encoding="utf-8").replace("Which reviews", "<i>Which</i> {{reviews}}"),
         encoding="utf-8",
     )
-    for path in (report.write(task, "v2"), report.write_comparison(task, "v1", "v2")):
+    for path in (report.write(task, "v2"), comparison_page(task)):
         found = page(path)
         assert "<i>Which</i> {{reviews}}" in found.text
         assert not found.attributes.keys() & {"script", "img"}
@@ -168,17 +172,44 @@ def test_versions_are_judged_beside_the_one_asked_for(project: Path) -> None:
 
 
 def test_the_comparison_has_its_verdict_the_flips_and_the_settings(task: TaskFolder) -> None:
-    path = report.write_comparison(task, "v1", "v2")
+    path = comparison_page(task)
     assert path == task.root / "benchmarks" / "compare_v1_v2.html"
     text = page(path).text
-    for words in ("v2 is better", "Put right", "Broken", "train_count", "+100%", "exact McNemar"):
+    for words in ("v2 is better", "Put right", "Broken", "train_count", "+100%", "exact McNemar", "Validation loss"):
         assert words in text
+
+
+def test_six_versions_stand_on_one_page_each_in_its_own_colour(project: Path) -> None:
+    folder = finished.task(project / "six", rights=(0.5, 0.9, 0.9, 0.6, 0.7, 0.8))
+    found = page(comparison_page(folder, *(f"v{n}" for n in range(1, 7))))
+    lines = [line["class"] for line in found.attributes["polyline"]]
+    assert lines == [f"line s{place}" for place in range(6)] * 2
+    bars = [element for element in found.attributes["div"] if str(element.get("class")).startswith("row s")]
+    assert len(bars) == 6 * 3
+    assert "Which is best cannot be told: it may be any of v2, v3" in found.text
+    assert "v1 → v6" in found.text and "v2 – v5" in found.text and "Holm's p" in found.text
 
 
 def test_versions_tested_on_other_rows_are_not_compared(task: TaskFolder) -> None:
     change_predictions(task, "v1", lambda row: {**row, "key": f"other-{row['key']}"})
-    text = page(report.write_comparison(task, "v1", "v2")).text
-    assert "They cannot be compared" in text and "share 0 test rows" in text
+    text = page(comparison_page(task)).text
+    assert "They cannot be compared" in text and "They share 0" in text
+    assert "only in v1: 180, only in v2: 180" in text and "Only in v2 10 of 180 rows" in text
+
+
+def test_the_curves_of_versions_lie_over_one_another_by_epoch(tmp_path: Path) -> None:
+    slow = write_rows(tmp_path / "a.jsonl", [{"step": n, "epoch": n / 100, "loss": 2.0} for n in range(1, 301)])
+    fast = write_rows(tmp_path / "b.jsonl", [{"step": n, "epoch": float(n), "loss": 1.0} for n in range(1, 4)])
+    drawn = charts.overlay({"v1": slow, "v2": fast, "v3": tmp_path / "none"}, "loss")
+    assert drawn is not None and drawn.by_epoch
+    assert [line.name for line in drawn.lines] == ["v1", "v2"]
+    ends = [line.points.split()[-1] for line in drawn.lines]
+    assert ends == ["100.0,0.0", "100.0,50.0"], "both end at the third epoch"
+    assert len(drawn.lines[0].points.split()) == charts.MEANS
+    write_rows(fast, [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0}])
+    by_step = charts.overlay({"v1": slow, "v2": fast}, "loss")
+    assert by_step is not None and not by_step.by_epoch
+    assert charts.overlay({"v1": slow}, "eval_loss") is None
 
 
 def test_a_version_without_results_is_refused_with_the_way_out(task: TaskFolder, cli: Callable[..., Ran]) -> None:
@@ -218,7 +249,7 @@ def test_a_hundred_thousand_steps_stay_a_small_drawing(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["report", "compare"])
 def shown(request: pytest.FixtureRequest, task: TaskFolder) -> Iterator[Path]:
-    yield report.write(task, "v2") if request.param == "report" else report.write_comparison(task, "v1", "v2")
+    yield report.write(task, "v2") if request.param == "report" else comparison_page(task)
 
 
 def test_a_browser_draws_it_without_a_complaint_and_nothing_sticks_out(

@@ -1,0 +1,58 @@
+"""Rows to look at when versions are compared: those only one answered correctly, and those they do not share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nlp_skills.evaluation import report_page
+from nlp_skills.evaluation.significance import right
+
+Row = Mapping[str, Any]
+
+
+class Flip(NamedTuple):
+    """A test row with its true label and both answers."""
+
+    text: str
+    gold: str
+    before: str
+    after: str
+
+
+class Stray(NamedTuple):
+    """A test row that the two do not share; the label it has on each side, None where it is not."""
+
+    text: str
+    before: str | None
+    after: str | None
+
+
+def fixed(a: Mapping[Any, Row], b: Mapping[Any, Row], limit: int) -> list[Flip]:
+    """Rows that only B got right, the ones it is surest of first; `a` and `b` are of `significance.keyed`."""
+    return _flips(a, b, limit, lambda before, after: right(after) and not right(before))
+
+
+def broken(a: Mapping[Any, Row], b: Mapping[Any, Row], limit: int) -> list[Flip]:
+    """Rows that only A got right, the ones that B is surest of first."""
+    return _flips(a, b, limit, lambda before, after: right(before) and not right(after))
+
+
+def _flips(a: Mapping[Any, Row], b: Mapping[Any, Row], limit: int, wanted: Callable[[Row, Row], bool]) -> list[Flip]:
+    pairs = [(a[key], b[key]) for key in a if key in b and wanted(a[key], b[key])]
+    pairs.sort(key=lambda pair: -report_page.confidence(pair[1]))
+    return [
+        Flip(report_page.row_text(after), after["gold"], before["predicted"], after["predicted"])
+        for before, after in pairs[:limit]
+    ]
+
+
+def strays(a: Sequence[Row], b: Sequence[Row], result: Mapping[str, Any], limit: int) -> dict[str, list[Stray]]:
+    """Rows of only one side and those labelled differently, by `only_a`, `only_b` and `relabelled` of the result."""
+    of_a, of_b = ({row["key"]: report_page.row_text(row) for row in rows} for rows in (a, b))
+    labels_a, labels_b = ({row["key"]: row["gold"] for row in rows} for rows in (a, b))
+    return {
+        "only_a": [Stray(of_a[key], labels_a[key], None) for key in result["only_a"][:limit]],
+        "only_b": [Stray(of_b[key], None, labels_b[key]) for key in result["only_b"][:limit]],
+        "relabelled": [Stray(of_b[row["key"]], row["a"], row["b"]) for row in result["relabelled"][:limit]],
+    }
