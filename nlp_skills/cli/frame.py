@@ -177,17 +177,22 @@ def shown(path: Path) -> str:
 
 def say(text: str = "") -> None:
     """One line for a person, on standard output."""
-    click.echo(text)
+    click.echo(_encodable(text))
 
 
 def note(text: str) -> None:
     """One line beside the result (progress, hints), on standard error."""
-    click.echo(text, err=True)
+    click.echo(_encodable(text), err=True)
 
 
 def emit(content: Any) -> None:
     """The one JSON object of `--json`."""
-    click.echo(json.dumps(content, ensure_ascii=False, indent=2, default=_plain))
+    click.echo(_encodable(json.dumps(content, ensure_ascii=False, indent=2, default=_plain)))
+
+
+def _encodable(text: str) -> str:
+    """File names need not be UTF-8; such bytes are shown as \\udcXX, which JSON reads back as the name."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -74,7 +74,7 @@ def _changes(row: VersionRow) -> str:
 
     from nlp_skills.cli.tasks import one_line
 
-    text = one_line(row.problem.message if row.problem else ", ".join(row.changes)) or "-"
+    text = one_line(", ".join(row.changes) or (row.problem.message if row.problem else "-"))
     return text if cell_len(text) <= _CHANGES else set_cell_size(text, _CHANGES - 1).rstrip() + "…"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -127,13 +126,13 @@ def tasks(status: tuple[str, ...], task_type: str | None, domain: str | None, so
     wanted = {name: [value for value in values if value is not None] for name, values in asked.items() if any(values)}
     rows = listing.ordered(listing.matching(found.rows, wanted), sort)
     if as_json:
-        about: dict[str, Any] = {"root": _text(root), "tasks": [_plain(row) for row in rows]}
+        about: dict[str, Any] = {"root": str(root), "tasks": [_plain(row) for row in rows]}
         if wanted:
             about["filters"] = {
                 "readable": len(found.readable),
                 "left_by_each_alone": listing.alone(found.rows, wanted),
             }
-        frame.emit({**about, "unreadable_folders": [_text(folder) for folder in found.refused]})
+        frame.emit({**about, "unreadable_folders": [str(folder) for folder in found.refused]})
         return
     readable = [row for row in rows if row.problem is None]
     if readable:
@@ -142,9 +141,9 @@ def tasks(status: tuple[str, ...], task_type: str | None, domain: str | None, so
         _show_nothing_left(found, wanted)
     say_broken((row.problem for row in found.broken if row.problem), _("tasks that cannot be read: {count}"))
     for folder in found.refused:
-        frame.note(_("not looked into, the system refused: {path}", path=_text(folder)))
+        frame.note(_("not looked into, the system refused: {path}", path=one_line(str(folder))))
     if not found.rows:
-        frame.say(_("no tasks under {root}", root=_text(root)))
+        frame.say(_("no tasks under {root}", root=str(root)))
         frame.say(_("next: {command}", command="nlp-skills new-task NAME --labels A,B"))
 
 
@@ -209,17 +208,12 @@ def one_line(text: str) -> str:
     return flat if flat.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
 
 
-def _text(path: Path) -> str:
-    """A path that can be printed, also where its name is not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
 def _plain(row: TaskRow) -> dict[str, Any]:
     if row.problem:
-        return {"name": one_line(row.name), "path": _text(row.path), "error": row.problem.as_dict()}
+        return {"name": row.name, "path": str(row.path), "error": row.problem.as_dict()}
     return {
         "name": row.name,
-        "path": _text(row.path),
+        "path": str(row.path),
         "status": row.status,
         "version": row.version,
         "task_type": row.task_type,

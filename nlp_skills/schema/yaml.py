@@ -155,21 +155,9 @@ def _round_trip() -> Any:
 
 def dumps(content: Any, *, header: str = "") -> str:
     """Plain data as YAML text; multi-line strings become literal blocks."""
-    from ruamel.yaml.scalarstring import walk_tree
-
     stream = io.StringIO()
-    copy = _plain(content)
-    walk_tree(copy)
-    _round_trip().dump(copy, stream)
+    _round_trip().dump(_literal(content), stream)
     return header + stream.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def change(path: Path, changes: Mapping[tuple[Key, ...], Any]) -> None:
@@ -207,12 +195,14 @@ def _set(document: Any, at: tuple[Key, ...], value: Any) -> None:
 
 
 def _literal(value: Any) -> Any:
-    """Multi-line strings inside a new value become literal blocks, as a person would write them."""
-    from ruamel.yaml.scalarstring import LiteralScalarString, walk_tree
+    """A plain copy, in which multi-line strings become literal blocks, as a person would write them."""
+    from ruamel.yaml.scalarstring import LiteralScalarString
 
-    if isinstance(value, str):
-        return LiteralScalarString(value) if "\n" in value else value
-    copy = _plain(value)
-    if isinstance(copy, dict | list):
-        walk_tree(copy)
-    return copy
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(item) for item in value]
+    # A block has no way to write a control character; in quotes it is escaped.
+    if isinstance(value, str) and "\n" in value and all(char.isprintable() or char in "\n\t" for char in value):
+        return LiteralScalarString(value)
+    return value

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills.errors import Invalid, Problem
+from nlp_skills.errors import Invalid, Problem, Usage
 from nlp_skills.i18n import _
 from nlp_skills.workspace import digest, locate
 
@@ -96,13 +96,19 @@ def _task_row(path: Path) -> TaskRow:
 
 
 def _parsed(path: Path) -> digest.Brief:
+    from nlp_skills.schema import yaml
     from nlp_skills.schema.task import Task
 
     document = path / "task.yaml"
     if not document.is_file():
         raise _no_file(document)
-    task = Task.load(document)
-    _version(path, task.version)
+    data, lines = yaml.read(document)
+    task = Task.check(data, document, lines)
+    try:
+        _version(path, task.version)
+    except Usage as error:
+        line = lines.get(("version",))
+        raise Invalid(error.message, file=document, line=line, cause=error.cause, mend=error.mend) from error
     return digest.Brief.of(task)
 
 
@@ -208,12 +214,13 @@ def _has(row: TaskRow, name: str, values: Collection[str]) -> bool:
 
 
 def titles(rows: Iterable[TaskRow], root: Path) -> dict[Path, str]:
-    """What each task is called in a list: its name, and where it is when a name alone would mislead."""
+    """What each task is called in a list: its name, and where it is when the name alone would mislead."""
     rows = list(rows)
     count = Counter(row.name for row in rows)
-    plain = {row.path for row in rows if count[row.name] == 1 and row.name == row.path.name}
     return {
-        row.path: row.name if row.path in plain or row.path == root else f"{row.name} ({row.path.relative_to(root)})"
+        row.path: row.name
+        if row.path in (root, root / row.name) or (count[row.name] == 1 and row.path.name == row.name)
+        else f"{row.name} ({row.path.relative_to(root)})"
         for row in rows
     }
 

@@ -110,3 +110,13 @@ plain = st.recursive(
 @given(st.dictionaries(st.text("abcxyz_", min_size=1, max_size=8), plain, min_size=1, max_size=5))
 def test_what_is_written_is_read_back(content: dict[str, object]) -> None:
     assert yaml.loads(yaml.dumps(content), HERE).data == content
+
+
+@pytest.mark.parametrize(
+    "text", ["two\nlines \x1b[31m", "a\r\nb\n", "\n\n  a", "a \nb\n\n", "x\n\u200b", "\x00\n", "---\n...\n# a"]
+)
+def test_any_text_over_several_lines_is_read_as_it_was_written(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.dumps({"said": [text]}), encoding="utf-8")
+    yaml.change(path, {("history", 0): {"reason": text}, ("goal",): text})
+    assert yaml.read(path).data == {"said": [text], "history": [{"reason": text}], "goal": text}
