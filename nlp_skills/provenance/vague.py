@@ -45,7 +45,8 @@ _CHINESE = """
 # A number of these is something said: 「新增 200 筆」, "200 more rows".
 _COUNTED = re.compile(
     r"\d\s*(?:筆|笔|條|条|則|则|句|輪|轮|列|行)"
-    r"|\d.*\b(?:row|sample|example|sentence|review|record|document|text|label|annotation|epoch|step|class)(?:e?s)?\b"
+    r"|^(?=.*\d).*\b(?:row|sample|example|sentence|review|record|document|text|label|annotation|epoch|step|class)(?:e?s)?\b",
+    re.DOTALL,
 )
 _WORDS = frozenset(_ENGLISH.split())
 # The longest first: 資料集 is one word, not 資料 and something said of it.
