@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import shutil
@@ -143,9 +144,7 @@ def record_run(version: VersionFolder, begun: LineageRun, device: Device, record
 
 def environment(root: Path, device: Device) -> dict[str, str]:
     """What this ran with: versions, code, processor, precision, and the commit of the repository the task is in."""
-    parts = {"nlp-skills": nlp_skills.__version__, "code": own_code.running(), "python": platform.python_version()}
-    parts |= {name: importlib.metadata.version(name) for name in PACKAGES}
-    parts |= {"platform": platform.platform(), "processor": processor(), "precision": device.precision}
+    parts = {**packages(), "platform": platform.platform(), "processor": processor(), "precision": device.precision}
     if deterministic():
         parts["deterministic"] = "1"
     commit = _git(root, "rev-parse", "HEAD")
@@ -153,6 +152,15 @@ def environment(root: Path, device: Device) -> dict[str, str]:
         parts["git_commit"] = commit
         if _git(root, "status", "--porcelain", "--untracked-files=no"):
             parts["git_commit"] += "-dirty"
+    return parts
+
+
+def packages() -> dict[str, str]:
+    """The versions of Python and of the packages that decide the numbers, and the hash of our own code."""
+    parts = {"nlp-skills": nlp_skills.__version__, "code": own_code.running(), "python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            parts[name] = importlib.metadata.version(name)
     return parts
 
 
