@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Ran
+from killing import run_until
 
 from nlp_skills.schema import yaml
+from nlp_skills.schema.task import Versioning
 from nlp_skills.schema.version import Results
 from nlp_skills.workspace import naming, versions
 from nlp_skills.workspace.folder import TaskFolder
@@ -30,7 +36,11 @@ def task(make_task: Callable[..., Path]) -> TaskFolder:
 def test_new_version_copies_the_configuration_with_its_comments(task: TaskFolder, cli: Callable[..., Ran]) -> None:
     ran = cli("new-version", "sentiment", "--change", "LoRA rank 8 → 32", "--set", "lora.r=32", "--json")
     assert ran.code == 0, ran.err
-    assert ran.json == {"ok": True, "version": "v2", "parent": "v1", "changes": ["LoRA rank 8 → 32"]}
+    assert ran.json.pop("diff").startswith("--- versions/v1/config.yaml\n+++ versions/v2/config.yaml\n@@")
+    assert ran.json == {
+        "ok": True, "version": "v2", "parent": "v1", "changes": ["LoRA rank 8 → 32"],
+        "computed": ["LoRA rank 8 → 32"], "proposal": "minor", "diff": ran.json["diff"],
+    }  # fmt: skip
     text = task.version("v2").config_path.read_text(encoding="utf-8")
     assert "# mine" in text and "# found by hand" in text
     config = task.version("v2").config()
@@ -43,7 +53,7 @@ def test_new_version_copies_the_configuration_with_its_comments(task: TaskFolder
 
 def test_what_was_set_is_described_when_nobody_says(task: TaskFolder, cli: Callable[..., Ran]) -> None:
     ran = cli("new-version", "--set", "lora.r=32", "--set", "learning_rate=5e-4", "--json")
-    assert ran.json["changes"] == ["lora.r 8 → 32", "learning_rate 0.001 → 0.0005"]
+    assert ran.json["changes"] == ["LoRA rank 8 → 32", "learning_rate 1e-3 → 5e-4"]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +63,11 @@ def test_what_was_set_is_described_when_nobody_says(task: TaskFolder, cli: Calla
         (["--change", "x", "--set", "lora.rank=3"], 1, "unknown key lora.rank"),
         (["--change", "x", "--set", "learning_rate=1.0"], 1, "it must be <= 0.1"),
         (["--change", "x", "--set", "learning_rate"], 2, "KEY=VALUE"),
+        (["--set", "epochs.few=3"], 2, "epochs is one value, not a group of settings"),
+        (["--set", "lora.r.r=3"], 2, "lora.r is one value, not a group of settings"),
+        (["--set", "lora=8"], 1, "wrong value for lora"),
+        (["--set", "epochs=2"], 2, "the next version would be v1 again"),
+        (["--set", "epochs=3", "--minor", "--exp"], 2, "a version is of one kind"),
         (["--change", "x", "--from", "v7"], 1, "v7 does not exist"),
         (["--change", "x", "--from", "../v1"], 2, "not a version name"),
     ],
@@ -67,55 +82,198 @@ def test_bad_requests_change_nothing(
     assert {path: path.read_bytes() for path in task.root.rglob("*.yaml")} == before
 
 
-_KILLER = """
-import os, sys
-from pathlib import Path
-from nlp_skills.workspace import versions
-from nlp_skills.workspace.folder import TaskFolder
-left = int(sys.argv[2])
-def counted(original):
-    def call(*arguments, **named):
-        global left
-        if left == 0:
-            os._exit(137)
-        left -= 1
-        return original(*arguments, **named)
-    return call
-os.replace, os.rename = counted(os.replace), counted(os.rename)
-versions.new_version(TaskFolder.at(Path(sys.argv[1])), changes=["more rows"], settings={})
-"""
+KINDS = {"": "v2", "--major": "v2", "--minor": "v1.1", "--exp": "v1-exp"}
 
 
-def test_killed_before_any_write_the_same_command_goes_on(task: TaskFolder) -> None:
-    codes = []
-    for survived in range(20):
-        ended = subprocess.run([sys.executable, "-c", _KILLER, str(task.root), str(survived)], check=False)
-        codes.append(ended.returncode)
-        task.task()
-        if ended.returncode == 0:
-            break
-    assert codes[-1] == 0 and codes[:-1] == [137] * (len(codes) - 1) and len(codes) > 2
-    assert task.version_names() == ["v1", "v2"]
-    lineage = task.version("v2").lineage()
-    assert lineage is not None and lineage.parent == "v1"
-    assert task.task().version == "v2"
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_its_name(task: TaskFolder, cli: Callable[..., Ran], kind: str) -> None:
+    ran = cli("new-version", "--set", "epochs=3", *filter(None, [kind]), "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["version"] == task.task().version == KINDS[kind]
+    lineage = task.version(KINDS[kind]).lineage()
+    assert lineage is not None and (lineage.version, lineage.parent) == (KINDS[kind], "v1")
+
+
+def test_a_script_gets_the_major_version_and_a_hint(task: TaskFolder, cli: Callable[..., Ran]) -> None:
+    ran = cli("new-version", "--set", "epochs=3")
+    assert "v2, from v1" in ran.out
+    assert "only parameters change: with --minor it would have been v1.1" in ran.err
+    assert "v1.1" not in cli("new-version", "--set", "base_model=other/other").err
+    assert "--minor" not in cli("new-version", "--set", "epochs=4", "--major").err
+
+
+@pytest.mark.parametrize("strategy", ["date", "hybrid"])
+def test_strategies_without_minor_versions_propose_none(
+    task: TaskFolder, cli: Callable[..., Ran], strategy: str
+) -> None:
+    first = naming.first_name(Versioning.model_validate({"strategy": strategy}))
+    task.version("v1").root.rename(task.root / "versions" / first)
+    yaml.change(task.task_path, {("version",): first, ("versioning",): {"strategy": strategy}})
+    ran = cli("new-version", "--set", "epochs=3", "--json")
+    assert ran.code == 0 and ran.json["proposal"] is None
+    refused = cli("new-version", "--set", "epochs=4", "--minor")
+    assert refused.code == 2 and "no minor number" in refused.err
+    assert len(task.version_names()) == 2
+
+
+def test_the_difference_is_shown_line_by_line(task: TaskFolder, cli: Callable[..., Ran]) -> None:
+    ran = cli("new-version", "--set", "lora.r=32", "--exp")
+    assert "-lora: {r: 8, alpha: 16}\n+lora: {r: 32, alpha: 16}\n" in ran.out
+    assert "@@" not in cli("new-version", "--change", "labels of sarcastic reviews corrected").out
+
+
+def test_a_version_that_was_never_trained_says_so_before_another_is_made(
+    task: TaskFolder, cli: Callable[..., Ran]
+) -> None:
+    assert cli("new-version", "--set", "epochs=3").code == 0
+    ran = cli("new-version", "--set", "epochs=3")
+    assert ran.code == 2
+    assert "the next version would be v2 again" in ran.err and "v2 is not trained yet" in ran.err
+
+
+def test_an_archived_task_gets_no_version(task: TaskFolder, cli: Callable[..., Ran]) -> None:
+    yaml.change(task.task_path, {("status",): "archived"})
+    ran = cli("new-version", "--set", "epochs=3")
+    assert ran.code == 1 and "archived" in ran.err and "unarchive" in ran.err
+    assert task.version_names() == ["v1"]
+
+
+def editor(project: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let $EDITOR be a program that changes the file as a person would."""
+    path = project / "editor.py"
+    path.write_text(f"import sys\nfrom pathlib import Path\npath = Path(sys.argv[1])\n{script}\n")
+    monkeypatch.setenv("EDITOR", f"{sys.executable} {path}")
+    monkeypatch.delenv("VISUAL", raising=False)
+
+
+EDIT = "path.write_text(path.read_text().replace('epochs: 2', 'epochs: 4  # by hand'))"
+
+
+def test_the_configuration_is_edited_before_anything_is_made(
+    task: TaskFolder, cli: Callable[..., Ran], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor(project, monkeypatch, EDIT)
+    ran = cli("new-version", "--edit", "--set", "lora.r=32", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["changes"] == ["LoRA rank 8 → 32", "epochs 2 → 4"]
+    text = task.version("v2").config_path.read_text()
+    assert "epochs: 4  # by hand" in text and "r: 32" in text and "# found by hand" in text
+
+
+def test_an_editor_left_as_it_was_makes_nothing(
+    task: TaskFolder, cli: Callable[..., Ran], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for script in ("pass", "path.write_text(path.read_text())"):
+        editor(project, monkeypatch, script)
+        ran = cli("new-version", "--edit")
+        assert ran.code == 2 and "no version made: the configuration was left as it is" in ran.err
+    assert task.version_names() == ["v1"] and task.task().status == "created"
+    assert cli("new-version", "--edit", "--set", "epochs=3").code == 0
+    assert task.version("v2").config().epochs == 3
 
 
 @pytest.mark.parametrize(
-    ("names", "ordered"),
-    [
-        (["v10", "v2", "v2.1", "v1", "v3-exp", "v3"], ["v1", "v2", "v2.1", "v3", "v3-exp", "v10"]),
-        (["2025-02-01", "2025-01-15"], ["2025-01-15", "2025-02-01"]),
-        (["v3-20250101", "v2-20250301"], ["v2-20250301", "v3-20250101"]),
-    ],
+    ("written", "part"),
+    [("epochs: many\n", "config.yaml:1: wrong value for epochs"), ("epochs: [\n", "not valid YAML"), ("", "is empty")],
 )
-def test_versions_sort_as_people_count(names: list[str], ordered: list[str]) -> None:
-    assert sorted(names, key=naming.sort_key) == ordered
+def test_an_edited_configuration_that_is_wrong_makes_nothing(
+    task: TaskFolder, cli: Callable[..., Ran], project: Path, monkeypatch: pytest.MonkeyPatch, written: str, part: str
+) -> None:
+    editor(project, monkeypatch, f"path.write_text({written!r})")
+    ran = cli("new-version", "--edit")
+    assert ran.code == 1
+    assert part in ran.err
+    assert task.version_names() == ["v1"]
 
 
-@pytest.mark.parametrize("name", ["..", "v", "v1/..", "V1", "1", "v1 ", "v2.tmp", ""])
-def test_other_names_are_no_versions(name: str) -> None:
-    assert not naming.is_version(name)
+def in_terminal(*arguments: str, answers: list[tuple[str, str]]) -> tuple[int, str]:
+    """The command in a terminal of its own: each answer is typed once its question is on the screen."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nlp_skills.cli.main", *arguments], stdin=follower, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    screen = ""
+    with contextlib.suppress(OSError):  # the terminal closes with the program
+        while part := os.read(leader, 4096).decode():
+            screen += part
+            if answers and answers[0][0] in screen:
+                os.write(leader, answers.pop(0)[1].encode() + b"\n")
+    os.close(leader)
+    return process.wait(timeout=30), screen
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer", "proposed", "made"),
+    [("epochs=3", "", "minor", "v1.1"), ("epochs=3", "exp", "minor", "v1-exp"), ("method=dpo", "", "major", "v2")],
+)
+def test_a_person_is_asked_with_the_proposal_as_the_default(
+    task: TaskFolder, settings: str, answer: str, proposed: str, made: str
+) -> None:
+    code, screen = in_terminal("new-version", "--set", settings, answers=[("Which kind of version is it?", answer)])
+    assert code == 0, screen
+    assert f"[{proposed}]" in screen and "minor: v1.1" in screen and "exp: v1-exp" in screen
+    assert task.version_names() == sorted(["v1", made], key=naming.sort_key)
+
+
+def test_a_person_who_walks_away_from_the_question_leaves_nothing(task: TaskFolder) -> None:
+    code, screen = in_terminal("new-version", "--set", "epochs=3", answers=[("Which kind", "\x04")])
+    assert code == 130, screen
+    assert task.version_names() == ["v1"]
+
+
+def test_a_person_may_mend_what_was_edited(task: TaskFolder, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "text = path.read_text()\npath.write_text(text.replace('epochs: many', 'epochs: 6') "
+    editor(project, monkeypatch, script + "if 'many' in text else text.replace('epochs: 2', 'epochs: many'))")
+    answers = [("Change the answers?", "y"), ("Which kind", "")]
+    code, screen = in_terminal("new-version", "--edit", answers=answers)
+    assert code == 0, screen
+    assert "wrong value for epochs" in screen
+    assert task.version("v1.1").config().epochs == 6
+
+
+@pytest.mark.parametrize("options", [[], ["--minor"], ["--exp"], ["--from", "v1", "--exp"]], ids=" ".join)
+def test_killed_before_any_change_the_same_command_goes_on(
+    task: TaskFolder, project: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Ran], options: list[str]
+) -> None:
+    command = ["--change", "longer training", "--set", "epochs=5", *options]
+    killed = 0
+    for write in range(200):
+        copy = project / f"turn{write}" / "sentiment"
+        shutil.copytree(task.root, copy)
+        code = run_until(write, copy, ["new-version", str(copy), *command])
+        folder = TaskFolder.at(copy)
+        assert folder.task().version in folder.version_names()
+        if code == 0:
+            break
+        assert code == -9
+        killed += 1
+        again = cli("new-version", copy, *command)
+        assert again.code == 0, again.err
+        assert len(folder.version_names()) == 2, f"made twice, killed at {write}"
+        lineage = folder.version().lineage()
+        assert lineage is not None and (lineage.parent, lineage.changes) == ("v1", ["longer training"])
+        assert not list((copy / "versions").glob("*.tmp"))
+    assert killed > 5
+
+
+def test_a_half_made_version_of_another_command_is_not_taken_for_this_one(
+    task: TaskFolder, cli: Callable[..., Ran]
+) -> None:
+    """Same words and same parent, but other settings, or begun already."""
+    words = ["--from", "v1", "--change", "longer training"]
+    assert cli("new-version", *words, "--set", "epochs=5", "--json").json["version"] == "v2"
+    assert cli("new-version", *words, "--set", "epochs=5", "--json").json["version"] == "v2"
+    assert cli("new-version", *words, "--set", "epochs=6", "--json").json["version"] == "v3"
+    task.version("v2").run.mkdir()
+    assert cli("new-version", *words, "--set", "epochs=5", "--json").json["version"] == "v4"
+
+
+def test_a_purged_name_is_not_given_again(task: TaskFolder, cli: Callable[..., Ran]) -> None:
+    assert cli("new-version", "--set", "epochs=3").code == 0
+    assert cli("new-version", "--from", "v1", "--set", "epochs=4").code == 0
+    shutil.rmtree(task.version("v3").root)
+    assert cli("new-version", "--from", "v1", "--set", "epochs=5", "--json").json["version"] == "v4"
 
 
 def _results(value: float) -> Results:
