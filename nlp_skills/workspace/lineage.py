@@ -125,11 +125,11 @@ def complete(version: VersionFolder) -> list[str]:
     """
     repaired = put_right(version)
     written = ensure(version).dump()
-    told = sections.on_disk(version, model_hashes=not _hashes(written, "model"))
+    told = sections.on_disk(version, model_hashes=not _all_hashed(version, _hashes(written, "model")))
     behind = lineage_file.behind(version, written, told)
     if behind:
         record(version, **behind)
-    late = [name for name in ("model", "results") if _hashes(behind, name) and not _hashes(written, name)]
+    late = [name for name in ("model", "results") if _hashes(behind, name).keys() - _hashes(written, name).keys()]
     if late:
         names = ", ".join(late)
         note(version, "repaired", reason=_("hashes taken afterwards, of the files as they are: {names}", names=names))
@@ -147,8 +147,14 @@ def contradicted(version: VersionFolder) -> dict[str, str]:
     return lineage_file.contradictions(version, existing(version).dump(), told)
 
 
-def _hashes(written: Mapping[str, Any], name: str) -> Any:
-    return (written.get(name) or {}).get("hashes")
+def _hashes(written: Mapping[str, Any], name: str) -> dict[str, str]:
+    return (written.get(name) or {}).get("hashes") or {}
+
+
+def _all_hashed(version: VersionFolder, recorded: Mapping[str, str]) -> bool:
+    """Whether every file of the model has its hash in the lineage; gigabytes are not hashed for nothing."""
+    here = sections.regular_files(version.model) if version.model else []
+    return bool(recorded) and all(path.relative_to(version.task_root).as_posix() in recorded for path in here)
 
 
 def _with_own_keys(current: Lineage, name: str, section: Any) -> Any:

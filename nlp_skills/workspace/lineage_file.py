@@ -153,18 +153,21 @@ def _another_config(
     return bool(run) and _clash(recorded, told)
 
 
-def _clash(recorded: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
-    return any(key in told and told[key] != value for key, value in recorded.items())
+def _clash(recorded: Any, told: Any) -> bool:
+    """Whether something stands in both and is not the same; what only one of them has says nothing."""
+    if isinstance(recorded, dict) and isinstance(told, dict):
+        return any(key in told and _clash(value, told[key]) for key, value in recorded.items())
+    return bool(recorded != told)
 
 
 def _merged(name: str, recorded: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
-    if name in ("config", "results"):
-        return truth
     if name == "run":
         return {**recorded, **truth} if _went_on(recorded, truth) else {**truth, **recorded}
-    kept = {**recorded, **truth}
-    if name == "model" and recorded.get("hashes"):
-        kept["hashes"] = recorded["hashes"]
+    kept = truth if name in ("config", "results") else {**recorded, **truth}
+    if name in ("model", "results"):
+        # A hash that was recorded stays, whatever became of the file.
+        hashes = {**_dict(truth.get("hashes")), **_dict(recorded.get("hashes"))}
+        kept = {**kept, **({"hashes": hashes} if hashes else {})}
     return kept
 
 
@@ -258,8 +261,11 @@ def _without_last_line(version: VersionFolder, look: _Look) -> dict[str, Any]:
     if not look.text or look.text.endswith("\n") or _last_key(look.text) in _trusted(version, look.data):
         return look.data
     earlier, _end, last = look.text.rpartition("\n")
+    kept = salvage.mapping(earlier + "\n", _KNOWN)
+    if not kept:
+        return look.data
     look.dropped.append(last.strip())
-    return salvage.mapping(earlier + "\n", _KNOWN)
+    return kept
 
 
 def _fit(version: VersionFolder, look: _Look) -> None:
@@ -411,7 +417,8 @@ def _changed(path: Path, look: _Look, target: dict[str, Any]) -> str | None:
 
     before = look.parsed or {}
     changes: dict[tuple[yaml.Key, ...], Any]
-    changes = {(key,): target.get(key) for key in [*before, *target] if before.get(key) != target.get(key)}
+    changes = {(key,): target.get(key) for key in target if before.get(key) != target[key]}
+    changes |= {(key,): None for key in before if key not in target}
     schema = changes.pop(("schema_version",), None) if "schema_version" not in before else None
     try:
         text = yaml.changed(path, changes)
