@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -72,13 +73,16 @@ def _by_kind(found: list[Artefact]) -> dict[artefacts.Kind, int]:
 
 @dataclass
 class _Version:
-    """What the rules look at. `problem` says what could not be read; the rest is then as much as could be."""
+    """What the rules look at. `problem` says what could not be read; the rest is then as much as could be.
+
+    `needs` are the paths in models/ that its records name, its own left out.
+    """
 
     place: VersionFolder
     artefacts: list[Artefact]
     created: dt.datetime
     touched: dt.datetime
-    needs: list[Path]
+    needs: list[Path] = field(default_factory=list)
     value: float | None = None
     running: bool = False
     complete: bool = False
@@ -93,6 +97,15 @@ class _Version:
     @property
     def age_key(self) -> tuple[dt.datetime, tuple[int, ...]]:
         return self.created, naming.sort_key(self.name)
+
+    @cached_property
+    def places(self) -> list[Path]:
+        """Where its artefacts are, links resolved."""
+        return [_resolved(artefact.path) for artefact in self.artefacts]
+
+    def touches(self, paths: Iterable[Path]) -> bool:
+        """Whether one of the paths leads to an artefact of it."""
+        return any(_meet(place, path) for path in paths for place in self.places)
 
     def keep(self, rule: Rule, words: str) -> None:
         if all(reason.rule != rule for reason in self.keeps):
@@ -118,7 +131,8 @@ def _decision(folder: TaskFolder, task: Task, version: _Version, needed: list[Pa
     if not version.keeps:
         goes = version.artefacts
     elif version.complete and not version.running and not version.problem:
-        goes = [a for a in version.artefacts if a.kind == "checkpoints" and not _touches(a, needed)]
+        free = [a for a in version.artefacts if not any(_meet(_resolved(a.path), path) for path in needed)]
+        goes = [a for a in free if a.kind == "checkpoints"]
     return Decision(
         version=version.name,
         keeps=version.keeps,
@@ -144,14 +158,22 @@ def _keep_what_is_in_use(folder: TaskFolder, task: Task, versions: list[_Version
         if version.name == task.version:
             version.keep("active", _("active"))
         if version.running:
-            version.keep("running", _("being trained"))
+            version.keep("running", _("a run of it goes on"))
         if places := [f"{entry.name} ({entry.target})" for entry in running if entry.version == version.name]:
             version.keep("deployed", _("deployed: {places}", places=", ".join(places)))
     links = {*_links(folder), *(folder.root / entry.link for entry in running if entry.link)}
-    for link in sorted(links):
-        for version in versions:
-            if link.is_symlink() and any(_touches(a, [_resolved(link)]) for a in version.artefacts):
-                version.keep("linked", _("{link} leads to it", link=os.path.relpath(link, folder.root)))
+    for link in sorted(path for path in links if path.is_symlink()):
+        words = _("{link} leads to it", link=os.path.relpath(link, folder.root))
+        _keep_touched(versions, [_resolved(link)], "linked", words)
+
+
+def _keep_touched(versions: list[_Version], paths: list[Path], rule: Rule, words: str) -> list[_Version]:
+    """Keep the versions that one of the paths leads to; returns those that nothing else kept."""
+    found = [version for version in versions if paths and version.touches(paths)]
+    new = [version for version in found if not version.keeps]
+    for version in found:
+        version.keep(rule, words)
+    return new
 
 
 def _links(folder: TaskFolder) -> list[Path]:
@@ -172,7 +194,7 @@ def _keep_by_retention(task: Task, versions: list[_Version]) -> None:
             if now - version.touched < retention.exp_lifetime:
                 words = _("an experiment touched in the last {time}", time=retention.cleanup_exp_after)
                 version.keep("experiment", words)
-        elif counted < retention.keep_recent:
+        elif counted < retention.keep_recent and not version.problem:
             version.keep("recent", _("one of the newest {count}", count=retention.keep_recent))
             counted += version.place.model is not None
         if retention.keep_deployed and version.was_deployed:
@@ -190,48 +212,59 @@ def _best(newest_first: list[_Version]) -> _Version | None:
 
 def _keep_what_others_need(folder: TaskFolder, task: Task, versions: list[_Version]) -> list[Path]:
     """Keep what kept versions were trained on, and what that was trained on; every path into models that counts."""
-    needed = _paths(folder, [task.training.base_model] if task.training else [])
-    for version in versions:
-        if any(_touches(artefact, needed) for artefact in version.artefacts):
-            version.keep("needed", _("task.yaml trains on it"))
+    needed = _paths([task.training.base_model] if task.training else [], folder)
+    _keep_touched(versions, needed, "needed", _("task.yaml trains on it"))
+    for name, paths in _needed_by_neighbours(folder):
+        needed += paths
+        _keep_touched(versions, paths, "needed", _("the task {name} trains on it", name=name))
     waiting = [version for version in versions if version.keeps]
     while waiting:
         user = waiting.pop()
         needed += user.needs
-        for version in versions:
-            if version is not user and any(_touches(artefact, user.needs) for artefact in version.artefacts):
-                if not version.keeps:
-                    waiting.append(version)
-                version.keep("needed", _("{name} was trained on it", name=user.name))
+        waiting += _keep_touched(versions, user.needs, "needed", _("{name} was trained on it", name=user.name))
     return [*needed, *(_resolved(link) for link in _links(folder))]
 
 
-def _touches(artefact: Artefact, paths: list[Path]) -> bool:
-    """Whether one of the paths is the artefact, in it, or around it."""
-    place = _resolved(artefact.path)
-    return any(path.is_relative_to(place) or place.is_relative_to(path) for path in paths)
+def _needed_by_neighbours(folder: TaskFolder) -> Iterator[tuple[str, list[Path]]]:
+    """What the tasks beside this one take from its models; only documents that mention it are parsed."""
+    mention = f"{folder.root.name}/models/".encode()
+    for task_path in sorted(folder.root.parent.glob("*/task.yaml")):
+        other = task_path.parent
+        if other.resolve() == folder.root:
+            continue
+        for path in (task_path, *other.glob("versions/*/config.yaml")):
+            try:
+                mentioned = mention in path.read_bytes()
+            except OSError:
+                continue
+            if mentioned and (found := _paths(_texts_in(path), folder, other)):
+                yield other.name, found
+
+
+def _meet(place: Path, path: Path) -> bool:
+    """Whether a path is a place, in it, or around it."""
+    return path.is_relative_to(place) or place.is_relative_to(path)
 
 
 def _look(folder: TaskFolder, task: Task, name: str) -> _Version:
     place = folder.version(name)
-    found = _Version(
-        place, artefacts.of(folder, task, name), created=_file_time(place), touched=_file_time(place), needs=[]
-    )
+    made = _file_time(place)
+    found = _Version(place, artefacts.of(folder, task, name), created=made, touched=made)
     try:
         _read(found, task)
     except Problem as problem:
-        found.problem = str(problem.message)
+        found.problem = f"{Path(problem.file or place.root).name}: {problem.message}"
     except OSError as error:
         found.problem = error.strerror or str(error)
-    found.needs = _paths(folder, _named_in(place))
+    named = _paths([*_texts_in(place.config_path), *_texts_in(place.model_info_path)], folder)
+    found.needs = [path for path in named if not found.touches([path])]
     return found
 
 
 def _read(found: _Version, task: Task) -> None:
     place = found.place
-    config, status, lineage = place.config(), place.status(), place.lineage()
-    info, results = place.model_info(), place.results()
-    assert config
+    place.config()
+    status, lineage, info, results = place.status(), place.lineage(), place.model_info(), place.results()
     found.created = _aware(lineage.created) if lineage else found.created
     found.running = runs.alive(status)
     found.complete = status is not None and status.state == "completed" and place.model is not None
@@ -266,14 +299,13 @@ _LONGEST_PATH = 4096
 _MODEL_PATH = re.compile(r"""[^\s"']*models/[^\s"']+""")
 
 
-def _named_in(place: VersionFolder) -> Iterator[str]:
-    """Every text in the configuration and the model's description; what cannot be parsed is searched for paths."""
-    for path in (place.config_path, place.model_info_path):
-        try:
-            yield from _texts(yaml.read(path).data)
-        except Problem:
-            if path.is_file():
-                yield from _MODEL_PATH.findall(path.read_text(encoding="utf-8", errors="replace"))
+def _texts_in(path: Path) -> Iterator[str]:
+    """Every text in a document; one that cannot be parsed is searched for paths."""
+    try:
+        yield from _texts(yaml.read(path).data)
+    except Problem:
+        if path.is_file():
+            yield from _MODEL_PATH.findall(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -284,11 +316,15 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _paths(folder: TaskFolder, texts: Iterable[str]) -> list[Path]:
-    """The texts that are a path to something in models/, resolved; a base model is looked for from two places."""
+def _paths(texts: Iterable[str], folder: TaskFolder, start: Path | None = None) -> list[Path]:
+    """The texts that are a path to something in models/, resolved.
+
+    A base model is looked for from its task's folder (`start`: another one's) and from the working directory.
+    """
     models = _resolved(folder.root / "models")
     likely = [text for text in texts if "/" in text and "\n" not in text and len(text) < _LONGEST_PATH]
-    found = [_resolved(start, text) for text in likely for start in (folder.root, Path.cwd())]
+    places = [start] if start else [folder.root, Path.cwd()]
+    found = [_resolved(place, text) for text in likely for place in places]
     return [path for path in found if path.is_relative_to(models) and path != models]
 
 
