@@ -18,10 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from nlp_skills.cli import frame
 from nlp_skills.cli.main import cli
-from nlp_skills.workspace import deployments
+from nlp_skills.workspace import deployments, naming, trash
 from nlp_skills.workspace.folder import TaskFolder
 
 CHOICE = st.integers(0, 40)
+KINDS = st.sampled_from(["", "--minor", "--exp"])
 STRATEGIES = st.sampled_from(["semantic", "date", "hybrid"])
 
 
@@ -61,11 +62,17 @@ class Commands(RuleBasedStateMachine):
         assert code in (0, 1, 2), f"{arguments}: {code}"
         return code
 
-    @rule(kind=st.sampled_from(["", "--minor", "--exp"]), origin=CHOICE, epochs=st.integers(1, 9))
+    @rule(kind=KINDS, origin=CHOICE, epochs=st.integers(1, 9))
     def new_version(self, kind: str, origin: int, epochs: int) -> None:
         parent = self.pick(origin)
         options = [kind] if kind else []
         self.run("new-version", "--from", parent, "--set", f"epochs={epochs}", "--change", f"epochs {epochs}", *options)
+
+    @rule(kind=KINDS, origin=CHOICE, epochs=st.integers(1, 9), right=st.floats(0.2, 1.0))
+    def another_round(self, kind: str, origin: int, epochs: int, right: float) -> None:
+        self.new_version(kind, origin, epochs)
+        if self.folder.task().status != "archived":
+            made_versions.finish(self.folder, self.folder.task().version, right=right)
 
     @precondition(lambda self: self.folder.task().status != "archived")
     @rule(which=CHOICE, right=st.floats(0.2, 1.0), checkpoint=st.booleans())
@@ -84,7 +91,8 @@ class Commands(RuleBasedStateMachine):
 
     @rule(which=CHOICE)
     def promote(self, which: int) -> None:
-        self.run("promote", self.pick(which))
+        trials = [name for name in self.folder.version_names() if naming.is_experiment(name)]
+        self.run("promote", trials[which % len(trials)] if trials else self.pick(which))
 
     @rule(to=st.sampled_from(["archive", "unarchive"]))
     def shelve(self, to: str) -> None:
@@ -104,11 +112,13 @@ class Commands(RuleBasedStateMachine):
         assert purge or not gone
         self.purged |= gone
 
+    @precondition(lambda self: trash.batches(self.folder))
     @rule()
     def undo(self) -> None:
         self.run("cleanup", "--undo")
         self.purged -= set(self.folder.version_names())
 
+    @precondition(lambda self: trash.batches(self.folder))
     @rule()
     def empty_trash(self) -> None:
         self.run("cleanup", "--empty-trash", "--yes")

@@ -80,7 +80,7 @@ def test_a_kill_before_any_change_loses_nothing(
         copy = project / f"turn{write}" / task.name
         shutil.copytree(task, copy, symlinks=True)
         monkeypatch.chdir(copy.parent)
-        code = run_until(write, copy, at(copy, command))
+        code = run_until(write, copy.parent, at(copy, command))
         again(copy, command, cli, finished=code == 0)
         invariants.hold(copy)
         invariants.none_lost(had, copy, purged=purged)
