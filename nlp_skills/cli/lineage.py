@@ -38,6 +38,17 @@ class _Lineage(frame.LazyGroup):
         show.format_epilog(ctx, formatter)
 
 
+class _Show(frame.Command):
+    """What the group does by itself: its name and usage are the group's."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if parent is not None:
+            info_name, parent = parent.info_name, parent.parent
+        return super().make_context(info_name, args, parent=parent, **extra)
+
+
 def _first_word(args: list[str]) -> str | None:
     """The first argument that is neither an option nor the language that --lang names."""
     previous = ""
@@ -61,8 +72,9 @@ def lineage() -> None:
     """The group; its text is in `help`, where it can be translated."""
 
 
-@frame.command(
-    "",
+@click.command(
+    "lineage",
+    cls=_Show,
     help=_HELP,
     examples=[
         "nlp-skills lineage reviews v1",

@@ -104,12 +104,14 @@ def loads(text: str, path: Path) -> Read:
     """Parse YAML text; `path` is used in messages only.
 
     Raises:
-        Invalid: a syntax error, a duplicate key, a custom tag, or a self-referring alias.
+        Invalid: a syntax error, a duplicate key, a custom tag, a self-referring alias, or a deep nesting.
     """
     # The base loader guesses no types; ours are made in `_scalar`.
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    builder = _Builder(path)
     try:
         node = yaml.compose(text, Loader=loader)
+        return Read(None if node is None else builder.build(node, ()), builder.lines)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise Invalid(
@@ -121,8 +123,8 @@ def loads(text: str, path: Path) -> Read:
         ) from error
     except yaml.YAMLError as error:
         raise Invalid(_("not valid YAML"), file=path, cause=str(error).splitlines()[0]) from error
-    builder = _Builder(path)
-    return Read(None if node is None else builder.build(node, ()), builder.lines)
+    except RecursionError as error:
+        raise Invalid(_("not valid YAML"), file=path, cause=_("it is nested too deeply")) from error
 
 
 def read(path: Path) -> Read:

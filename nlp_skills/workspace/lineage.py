@@ -130,6 +130,7 @@ def complete(version: VersionFolder) -> list[str]:
     if behind:
         record(version, **behind)
     late = [name for name in ("model", "results") if _hashes(behind, name).keys() - _hashes(written, name).keys()]
+    late += ["config"] if "config_hash" in behind.get("run", {}).keys() - (written.get("run") or {}).keys() else []
     if late:
         names = ", ".join(late)
         note(version, "repaired", reason=_("hashes taken afterwards, of the files as they are: {names}", names=names))

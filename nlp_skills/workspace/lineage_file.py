@@ -122,6 +122,9 @@ def behind(
         merged = _merged(name, _dict(written.get(name)), truth)
         if name not in against and merged != written.get(name):
             found[name] = merged
+    run = _dict(written.get("run"))
+    if run and "run" not in told and "config" in told and "config" not in against and "config_hash" not in run:
+        found["run"] = {**run, "config_hash": sections.config_hash(version.config_path)}
     return found
 
 

@@ -56,7 +56,7 @@ def _parsed(text: str) -> Any:
     """What a strict reader makes of it; None where it refuses."""
     try:
         return yaml.loads(text, Path("salvage")).data
-    except (Invalid, RecursionError):
+    except Invalid:
         return None
 
 

@@ -185,7 +185,17 @@ def test_comments_stay_where_the_file_parses(v2: VersionFolder, cli: Callable[..
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"# nothing but words\n", b"\xef\xbb\xbf", b"[1, 2]\n", b"just words\n", b"\x00" * 300, b"{" * 400, b"---\n"],
+    [
+        b"",
+        b"# nothing but words\n",
+        b"\xef\xbb\xbf",
+        b"[1, 2]\n",
+        b"just words\n",
+        b"\x00" * 300,
+        b"{" * 400,
+        b"[" * 700 + b"]" * 700,
+        b"---\n",
+    ],
 )
 def test_where_nothing_can_be_read_all_comes_from_disk(
     v2: VersionFolder, cli: Callable[..., Ran], content: bytes
@@ -328,6 +338,7 @@ def test_hashes_taken_afterwards_are_told_from_those_of_the_step(v2: VersionFold
 def test_a_run_that_died_before_its_last_word_is_completed(v2: VersionFolder, cli: Callable[..., Ran]) -> None:
     yaml.change(v2.lineage_path, {("run",): None})
     assert complete(cli, v2)["mended"] == ["run"]
+    assert v2.lineage().events[-1].reason.endswith("config")
     run = v2.lineage().run
     assert (run.state, run.steps, run.tokens, run.seconds, run.seed) == ("completed", 4, 4, 4.0, 42)
     assert run.config_hash == lineage.config_hash(v2.config_path)
@@ -366,7 +377,9 @@ def test_the_commands_words(folder: TaskFolder, cli: Callable[..., Ran], monkeyp
         assert said.code == 0 and "nlp-skills lineage" in said.out and "Examples" in said.out, words
     top = cli("lineage", "--help").out
     assert "--complete" in top and "verify" in top and "graph" in top and "[TASK] [VERSION]" in top
-    assert cli("lineage", "--nonsense").code == 2
+    unknown = cli("lineage", "--nonsense")
+    assert unknown.code == 2 and "nlp-skills lineage --help" in unknown.err
+    assert cli("lineage", "v1", "--help").out == cli("lineage", "v2", "--help").out
     wrong = cli("lineage", "v1", "v2")
     assert wrong.code == 2 and "too many names" in wrong.err
 
