@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from nlp_skills.errors import Problem
-from nlp_skills.schema.training import Config, Training
+from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import SPLITS, Lineage, Results
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 from nlp_skills.workspace.listing import lineage_metrics
@@ -145,10 +145,3 @@ def _figures(one: Records) -> dict[str, float]:
 def _rows(columns: Sequence[dict[str, Any]]) -> list[Difference]:
     names = dict.fromkeys(name for column in columns for name in column)
     return [Difference(name, tuple(column.get(name) for column in columns)) for name in names]
-
-
-def sentences(before: Training, after: Training) -> list[str]:
-    """What changed between two configurations, as lines of a lineage: `lora.r 16 → 32`."""
-    old, new = dict(flat(before.model_dump(exclude_none=True))), dict(flat(after.model_dump(exclude_none=True)))
-    names = dict.fromkeys([*old, *new])
-    return [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]

@@ -79,7 +79,7 @@ def test_a_setting_that_only_names_something_has_no_percent(task: TaskFolder, cl
 def test_data_that_changed_without_its_row_count_is_told(task: TaskFolder, cli: Cli) -> None:
     for name, digit in (("v1", "a"), ("v2", "b")):
         path = task.version(name).lineage_path
-        hashes = {split: "sha256:" + (digit if split == "valid" else "0") * 64 for split in ("train", "valid", "test")}
+        hashes = {split: "sha256:" + (digit if split != "test" else "0") * 64 for split in ("train", "valid", "test")}
         yaml.change(path, {("data", "hashes"): hashes, ("data", "train_count"): 300 if name == "v1" else 400})
     ran = cli("compare", "v1", "v2")
     assert cells(ran.out, "valid_hash") == ["valid_hash", "sha256:aaaaaaaa…", "sha256:bbbbbbbb…", ""]
@@ -96,7 +96,11 @@ def test_the_conclusion_has_its_p_and_the_rows_behind_it(task: TaskFolder, cli: 
     assert pair["metrics"]["accuracy"]["p"] == significance.mcnemar(len(pair["fixed"]), len(pair["broken"]))
     assert "McNemar" in out and "Holm's correction over 3 classes" in out
     shown = [line for line in out.splitlines() if re.match(r"    (正面|中立|負面) → ", line)]
-    assert len(shown) == 6 and all("#" in line for line in shown)
+    assert len(shown) == 6
+    rows = {row["key"]: row for row in significance.load(task.version("v2").predictions_path)}
+    sure = {key: rows[key]["probabilities"][rows[key]["predicted"]] for key in pair["broken"]}
+    surest = sorted(pair["broken"], key=lambda key: -sure[key])[:3]
+    assert [re.findall(r"#\d+", line) for line in shown[3:]] == [[f"#{key[1:]}"] for key in surest]
     assert found["figures"][0]["intervals"]["v2"][0] < found["figures"][0]["values"]["v2"]
     assert found["figures"][2]["name"] == "正面 F1" and set(found["figures"][2]["intervals"]) == {"v1", "v2"}
     assert list(pair["classes"]) == ["正面", "中立", "負面"]
@@ -129,7 +133,11 @@ def test_three_versions_are_each_tested_against_the_first_and_the_best_is_not_gu
     raw = [pair["metrics"]["macro_f1"]["p"] for pair in found["pairs"]]
     assert [pair["p_holm"] for pair in found["pairs"]] == significance.holm(raw)
     assert found["best"]["version"] is None and found["best"]["contenders"] == ["v2", "v3"]
-    assert len(found["best"]["pairs"]) == 3
+    rows = {name: significance.load(task.version(name).predictions_path) for name in ("v1", "v2", "v3")}
+    every = [("v1", "v2"), ("v1", "v3"), ("v2", "v3")]
+    alone = [significance.compare_rows(rows[a], rows[b])["metrics"]["macro_f1"]["p"] for a, b in every]
+    assert [pair["p_holm"] for pair in found["best"]["pairs"]] == pytest.approx(significance.holm(alone), abs=0.01)
+    assert found["best"]["pairs"][0]["p_holm"] > alone[0]
     out = cli("compare", "v1", "v2", "v3").out
     assert cells(out, "LoRA r") == ["LoRA r", "32", "64", "64", "+100%"]
     assert cells(out, "Metric")[1:] == ["v1", "v2", "v3", "v1 → v3"]

@@ -167,10 +167,14 @@ def test_the_verdict_follows_the_metric_that_is_asked_for() -> None:
     assert own["metric"] == "macro_f1" and own["verdict"] == by_macro["verdict"]
 
 
-def test_classes_are_corrected_over_the_classes_that_have_rows() -> None:
+def test_only_classes_that_have_rows_count() -> None:
     a, b = answers(300, 0.5, 2), answers(300, 0.7, 3)
-    classes = significance.compare_rows([{**a[0], "predicted": "never"}, *a[1:]], b)["classes"]
+    a[0]["predicted"] = "never"
+    result = significance.compare_rows(a, b)
+    classes = result["classes"]
     assert list(classes) == LABELS
+    gold, given = ([row[name] for row in a] for name in ("gold", "predicted"))
+    assert result["metrics"]["macro_f1"]["a"] == pytest.approx(f1_score(gold, given, average="macro", labels=LABELS))
     assert [entry["p_holm"] for entry in classes.values()] == significance.holm([e["p"] for e in classes.values()])
 
 
