@@ -19,7 +19,7 @@ from nlp_skills.i18n import _
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.schema.version import DataSnapshot, ModelInfo
+from nlp_skills.schema.version import DataSnapshot, ModelInfo, SplitFile
 from nlp_skills.workspace import digests, store
 from nlp_skills.workspace.compare import flat
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -121,19 +121,23 @@ def _data(folder: TaskFolder, task: Task, then: DataSnapshot) -> Iterator[str]:
 
 
 def _rows(folder: TaskFolder, task: Task, then: DataSnapshot) -> Iterator[str]:
-    """Rows of each split and, where all of them are there, of each class."""
-    here = digests.of(folder, [folder.split(name) for name in then.splits])
-    now: dict[str, tuple[int, Mapping[str, int]]] = {}
-    changed = []
-    for name, split in then.splits.items():
-        digest = here.get(folder.split(name))
-        if digest == split.sha256:
-            now[name] = (split.rows, split.class_distribution)
-        elif digest:
-            now[name] = _counted(folder, task, name, digest)
-            changed.append((name, split.rows, now[name][0]))
-    classes = list(_classes(then, now)) if len(now) == len(then.splits) else []
-    for name, before, after in changed:
+    """Rows of each split and, where all of them are there, of each class.
+
+    Rows that are to be split anew are counted together: which split they come to is not settled yet.
+    """
+    old: dict[str, SplitFile] = {str(name): split for name, split in then.splits.items()}
+    here = digests.of(folder, [folder.split(name) for name in old])
+    found = {name: here[folder.split(name)] for name in old if folder.split(name) in here}
+    changed = [name for name, digest in found.items() if digest != old[name].sha256]
+    if not changed:
+        return
+    now = {name: _counted(folder, task, name, digest, old[name]) for name, digest in found.items()}
+    whole = len(now) == len(old)
+    classes = list(_classes(then, now)) if whole else []
+    counts = [(name, old[name].rows, now[name][0]) for name in changed]
+    if whole and _to_be_split_anew(folder, found["test"]):
+        counts = [(_("all"), sum(split.rows for split in old.values()), sum(rows for rows, _of in now.values()))]
+    for name, before, after in counts:
         if before != after:
             yield _(
                 "{split} rows {before} → {after} ({difference:+d})",
@@ -144,8 +148,22 @@ def _rows(folder: TaskFolder, task: Task, then: DataSnapshot) -> Iterator[str]:
     yield from classes
 
 
-def _counted(folder: TaskFolder, task: Task, name: str, digest: str) -> tuple[int, Mapping[str, int]]:
-    """Rows and classes of a split as it is now; read anew only where the lock does not know this very file."""
+def _to_be_split_anew(folder: TaskFolder, test: str) -> bool:
+    """Whether the splits are from before a version was tested on its rows: a new version's regeneration pins them."""
+    snapshots = [taken for name in folder.version_names() if (taken := folder.version(name).snapshot())]
+    if any(taken.splits["test"].sha256 == test for taken in snapshots):
+        return False
+    lock = lock_file.load(folder)
+    keys = {key for taken in snapshots for key in taken.test_keys}
+    return lock is not None and lock_file.pinned_hash(keys) != lock.pipeline.pinned_hash
+
+
+def _counted(
+    folder: TaskFolder, task: Task, name: str, digest: str, before: SplitFile
+) -> tuple[int, Mapping[str, int]]:
+    """Rows and classes of a split as it is now; read anew only where no record is of this very file."""
+    if digest == before.sha256:
+        return before.rows, before.class_distribution
     with contextlib.suppress(Problem):
         lock = lock_file.load(folder)
         known = lock.outputs.get(name) if lock else None

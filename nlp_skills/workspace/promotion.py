@@ -86,7 +86,6 @@ def experiment(folder: TaskFolder, name: str) -> VersionFolder:
     if version.model_info() is None or (status and status.state != "completed"):
         raise Invalid(
             _("version {name} is not trained to its end", name=version.name),
-            cause=_("a version that nobody has measured has nothing to be promoted for"),
             mend=_("train it first: {command}", command=train),
         )
     if version.model is None:
