@@ -184,7 +184,7 @@ def test_the_same_answers_cannot_be_told_apart() -> None:
     assert result["verdict"] == "cannot_tell"
     assert {entry["p"] for entry in [*result["metrics"].values(), *result["classes"].values()]} == {1}
     assert result["metrics"]["macro_f1"]["difference"] == 0
-    assert "answer all 100 test rows alike" in significance.sentence(result, "v1", "v2")
+    assert "they answer all 100 test rows alike" in significance.sentence(result, "v1", "v2")
 
 
 def test_five_rows_put_right_are_never_a_verdict_though_resampling_alone_would_say_so() -> None:
