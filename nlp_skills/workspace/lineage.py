@@ -64,10 +64,11 @@ def existing(version: VersionFolder) -> Lineage:
     """
     lineage = version.lineage()
     if lineage is None:
+        command = f"nlp-skills lineage {version.task_root.name} {version.name} --complete"
         raise Invalid(
             _("version {name} has no lineage yet", name=version.name),
             file=version.lineage_path,
-            mend=_("make it from the version's own files: nlp-skills lineage {name} --complete", name=version.name),
+            mend=_("make it from the version's own files: {command}", command=command),
         )
     return lineage
 

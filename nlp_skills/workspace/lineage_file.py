@@ -217,7 +217,8 @@ def _look(version: VersionFolder) -> _Look:
 
 
 def _mend(version: VersionFolder) -> str:
-    return _("put it right from the version's own files: nlp-skills lineage {name} --complete", name=version.name)
+    command = f"nlp-skills lineage {version.task_root.name} {_name(version)} --complete"
+    return _("put it right from the version's own files: {command}", command=command)
 
 
 def _schema(data: Mapping[str, Any]) -> int:
