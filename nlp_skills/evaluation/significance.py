@@ -288,8 +288,12 @@ def sentence(result: Mapping[str, Any], a: str, b: str) -> str:
             fewest=FEWEST_COMMON,
         )
     if not result["disagree"]:
+        rows = result["rows"]
         return _(
-            "{a} and {b} answer all {rows} test rows alike: nothing tells them apart.", a=a, b=b, rows=result["rows"]
+            "Whether {b} is better than {a} cannot be told: they answer all {rows} test rows alike.",
+            a=a,
+            b=b,
+            rows=rows,
         )
     metric = result["metric"]
     entry = result["metrics"][metric]
