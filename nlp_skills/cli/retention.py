@@ -130,12 +130,12 @@ def _what_to_do(target: str, version: str) -> str:
 def cleanup(
     name: str | None, dry_run: bool, yes: bool, purge: bool, undo: str | None, empty_trash: bool, as_json: bool
 ) -> None:
-    from nlp_skills.workspace import locate
+    from nlp_skills.workspace import locate, trash
 
     if sum((undo is not None, empty_trash, dry_run or purge)) > 1:
         raise click.UsageError(_("--undo and --empty-trash stand alone"))
-    if name is None and undo and not undo[:1].isdigit():
-        # `--undo TASK`: an ID begins with its year.
+    if name is None and undo and not trash.is_id(undo):
+        # `--undo TASK`
         name, undo = undo, ""
     folder = locate.task(name)
     if undo is not None:
@@ -187,14 +187,17 @@ def _show_plan(folder: TaskFolder, plan: Plan) -> None:
     from nlp_skills.workspace.usage import human
 
     kinds = [kind for kind in _KINDS if any(kind in decision.bytes for decision in plan.decisions)]
-    columns = [_("Version"), *(_(_KINDS[kind]) for kind in kinds), _("Comes back"), _("Why")]
     purged = {entry.version: entry.bytes for entry in plan.of("version")}
     rows = []
     for decision in plan.decisions:
+        sizes = [decision.bytes.get(kind, 0) for kind in kinds] + ([purged.get(decision.version, 0)] if purged else [])
         back = sum(decision.freed.values()) + purged.get(decision.version, 0)
-        sizes = [human(decision.bytes[kind]) if kind in decision.bytes else "" for kind in kinds]
-        rows.append([decision.version, *sizes, human(back) if back else "", _why(decision, decision.version in purged)])
-    frame.table(columns, rows, right=range(1, len(columns) - 1))
+        rows.append([decision.version, *(human(size) if size else "" for size in (*sizes, back))])
+    columns = [_("Version"), *(_(_KINDS[kind]) for kind in kinds), *([_("records")] if purged else []), _("Comes back")]
+    if rows:
+        frame.table(columns, rows, right=range(1, len(columns)))
+    for decision in plan.decisions:
+        frame.say(f"  {decision.version}: {_why(decision, decision.version in purged)}")
     for path in plan.elsewhere:
         at = path.relative_to(folder.root).as_posix()
         frame.note(_("{path} leads out of the task folder; it is left as it is", path=at))

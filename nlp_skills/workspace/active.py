@@ -115,7 +115,8 @@ def _carry_out(folder: TaskFolder, note: dict[str, Any]) -> None:
         events.once(before, "deactivated", time=time, other=after.name, reason=reason)
     task = folder.task()
     if task.version != after.name:
-        state = "configuring" if task.status == "training" else task.status
+        unfinished = task.status == "training" or after.model is None
+        state = "configuring" if unfinished and task.status != "created" else task.status
         lifecycle.move(folder, state, note["reason"], version=after.name)
     digest.write(folder)
     _note(folder).unlink()

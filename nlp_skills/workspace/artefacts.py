@@ -5,6 +5,7 @@ Links are not followed, with one exception: models/ itself may be a link to anot
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -101,9 +102,11 @@ def freed(path: Path) -> int:
 
 def _stats(path: Path) -> Iterator[os.stat_result]:
     if path.is_symlink() or not path.is_dir():
-        if path.exists() or path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):
             yield path.lstat()
         return
     for parent, _folders, names in os.walk(path):
         for name in names:
-            yield Path(parent, name).lstat()
+            # A training that goes on deletes its older checkpoints.
+            with contextlib.suppress(FileNotFoundError):
+                yield Path(parent, name).lstat()

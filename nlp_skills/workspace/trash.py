@@ -112,6 +112,11 @@ class Batch:
         return sum(entry.bytes for entry in self.entries)
 
 
+def is_id(text: str) -> bool:
+    """Whether a text is made as the names of batches are."""
+    return _ID.match(text) is not None
+
+
 def batches(folder: TaskFolder) -> list[Batch]:
     """What can be brought back, oldest first."""
     found = []
@@ -298,18 +303,19 @@ def _settle_moving(folder: TaskFolder, name: str, manifest: Manifest) -> None:
     place = _base(folder) / name
     moved = [entry for entry in manifest.entries if _payload(folder, name, entry)]
     for version in dict.fromkeys(entry.version for entry in moved if entry.version):
-        events.once(_record(folder, name, version), "cleaned", time=manifest.time, reason=manifest.why(version))
+        record = _record(folder, name, manifest, version)
+        events.once(record, "cleaned", time=manifest.time, reason=manifest.why(version))
     if moved:
         (place / "moving.json").rename(place / "manifest.json")
     else:
         _delete(folder, name)
 
 
-def _record(folder: TaskFolder, name: str, version: str) -> VersionFolder:
+def _record(folder: TaskFolder, name: str, manifest: Manifest, version: str) -> VersionFolder:
     """Where a version's records are now: in the task, or in this batch."""
-    for home in homes(folder):
-        if (home / name / "versions" / version).is_dir():
-            return VersionFolder(home / name, version)
+    for entry in manifest.entries:
+        if entry.kind == "version" and entry.version == version and (payload := _payload(folder, name, entry)):
+            return VersionFolder(payload.parent.parent, version)
     return folder.version(version)
 
 
@@ -339,6 +345,12 @@ def _bring_back(folder: TaskFolder, name: str, manifest: Manifest) -> None:
 def _wanted(folder: TaskFolder, name: str | None) -> Batch:
     found = batches(folder)
     known = [batch.id for batch in found]
+    if not found and (broken := _without_a_list(folder)):
+        raise Invalid(
+            _("the list of what is in there cannot be read"),
+            file=broken,
+            mend=_("move things back by hand: each is at the path it had in the task"),
+        )
     if not found:
         raise Invalid(
             _("there is nothing in the trash"),
@@ -350,6 +362,15 @@ def _wanted(folder: TaskFolder, name: str | None) -> Batch:
             _("there is no {name} in the trash", name=name), mend=_("choose one of: {known}", known=", ".join(known))
         )
     return found[-1] if name is None else found[known.index(name)]
+
+
+def _without_a_list(folder: TaskFolder) -> Path | None:
+    """A batch that holds something and whose manifest is not ours, if there is one."""
+    for name in _ids(folder):
+        place = _base(folder) / name
+        if _manifest(folder, name) is None and any(path.is_dir() for path in place.iterdir()):
+            return place
+    return None
 
 
 def _in_the_way(folder: TaskFolder, batch: Batch) -> Iterator[Invalid]:
