@@ -38,7 +38,14 @@ class Difference(NamedTuple):
     again: str | None
 
     def __str__(self) -> str:
-        return f"{self.name} {self.recorded or '–'} → {self.again or '–'}"
+        return f"{self.name} {_short(self.recorded)} → {_short(self.again)}"
+
+
+def _short(value: str | None) -> str:
+    """A value for a sentence; twelve digits of a hash tell it from any other."""
+    if value is None:
+        return "–"
+    return f"{value[:19]}…" if value.startswith("sha256:") else value
 
 
 def differences(recorded: Mapping[str, str], again: Mapping[str, str]) -> list[Difference]:
