@@ -128,7 +128,7 @@ def promote(names: tuple[str, ...], changes: tuple[str, ...], as_json: bool) -> 
         moved, left = (made.switched.moved, made.switched.left) if made.switched else ([], [])
         frame.emit({
             "ok": True, "version": made.version.name, "promoted_from": made.experiment, "changes": made.changes,
-            "active": made.switched is not None, "moved": moved, "left": left,
+            "already": made.switched is None, "active": folder.task().version, "moved": moved, "left": left,
         })  # fmt: skip
     else:
         _show_promotion(made, folder)

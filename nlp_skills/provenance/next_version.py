@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,7 +153,7 @@ def _refuse_vague(change: str, computed: Sequence[str], parent: str) -> None:
     shown = cut(" ".join(change.split()), 60)
     if computed:
         cause = _("it differs from {parent} in: {changes}", parent=parent, changes="; ".join(computed))
-        options = " ".join(f'--change "{sentence}"' for sentence in computed)
+        options = " ".join(f"--change {shlex.quote(sentence)}" for sentence in computed)
         mend = _("say it so, or leave --change out and it is written so: {options}", options=options)
     else:
         cause = _("nothing differs from {parent} yet", parent=parent)

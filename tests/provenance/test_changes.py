@@ -317,7 +317,7 @@ def test_a_vague_change_is_sent_back_with_what_differs(task: TaskFolder, cli: Cl
     assert ran.code == 2
     assert 'the change "調整參數" says nothing' in ran.err
     assert "it differs from v1 in: LoRA rank 32 → 64; epochs 8 → 6" in ran.err
-    assert '--change "LoRA rank 32 → 64" --change "epochs 8 → 6"' in ran.err
+    assert "--change 'LoRA rank 32 → 64' --change 'epochs 8 → 6'" in ran.err
     assert sorted(task.root.rglob("*")) == before
     mended = cli(
         "new-version", "--change", "LoRA rank 32 → 64", "--change", "epochs 8 → 6", "--set", "lora.r=64",

@@ -49,7 +49,7 @@ def test_a_promoted_version_is_trained_and_measured_already(
 
     ran = cli("promote", "v1-exp", "--change", "kept after a week beside v1", "--json")
     assert ran.code == 0, ran.err
-    assert ran.json["version"] == "v2" and ran.json["promoted_from"] == "v1-exp" and ran.json["active"]
+    assert ran.json["version"] == "v2" and ran.json["promoted_from"] == "v1-exp" and ran.json["active"] == "v2"
     version = task.version("v2")
     assert task.task().version == "v2"
     assert (task.root / "models" / "current").resolve() == (version.model or Path()).resolve()
@@ -216,7 +216,8 @@ def test_a_second_time_nothing_is_done(task: TaskFolder, cli: Cli) -> None:
     before = {path: path.read_bytes() for path in task.root.rglob("*.yaml")}
     ran = cli("promote", "v1-exp")
     assert ran.code == 0 and "v1-exp is v2 already" in ran.out
-    assert cli("promote", "v1-exp", "--json").json["active"] is False
+    again = cli("promote", "v1-exp", "--json").json
+    assert again["already"] and (again["version"], again["active"]) == ("v2", "v1")
     assert {path: path.read_bytes() for path in task.root.rglob("*.yaml")} == before
     assert task.version_names() == ["v1", "v1-exp", "v2"]
 
