@@ -5,10 +5,12 @@ A task whose digest is up to date is listed without parsing YAML; what is shown 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,11 +23,22 @@ from nlp_skills.workspace import digest, locate
 
 if TYPE_CHECKING:
     from nlp_skills.schema.version import Lineage
+    from nlp_skills.schema.yaml import Read
     from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 # The order of the life cycle.
 STATES = ("created", "configuring", "training", "evaluating", "deployed", "archived")
 _TRAINED = STATES[2:5]
+
+# The rest of task.yaml after `history:`, as our commands write it; whatever else stands there is parsed.
+_STATE = f"(?:{'|'.join(STATES)})"
+_DAY = r"(?!\d{4}-(?:02-(?:29|3)|(?:04|06|09|11)-31))[1-9]\d{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+_TIME = rf"{_DAY}T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d[+-](?:0\d|1[0-4]):[0-5]\d"
+_PLAIN = r"(?!(?:null|Null|NULL|true|True|TRUE|false|False|FALSE) *\n)[^\W\d_][\w ,;./()→+-]*"
+_LOG = re.compile(
+    rf"(?:  - time: '{_TIME}'\n    from: {_STATE}\n    to: {_STATE}\n    version: (?:v[\w.-]*|'[\w.-]+')\n"
+    rf"    reason: (?:{_PLAIN}|'(?:[\w ,;:#./()→+-]|'')+')\n)+\Z"
+)
 
 
 @dataclass(frozen=True)
@@ -96,13 +109,12 @@ def _task_row(path: Path) -> TaskRow:
 
 
 def _parsed(path: Path) -> digest.Brief:
-    from nlp_skills.schema import yaml
     from nlp_skills.schema.task import Task
 
     document = path / "task.yaml"
     if not document.is_file():
         raise _no_file(document)
-    data, lines = yaml.read(document)
+    data, lines = _read_without_log(document)
     task = Task.check(data, document, lines)
     try:
         _version(path, task.version)
@@ -110,6 +122,17 @@ def _parsed(path: Path) -> digest.Brief:
         line = lines.get(("version",))
         raise Invalid(error.message, file=document, line=line, cause=error.cause, mend=error.mend) from error
     return digest.Brief.of(task)
+
+
+def _read_without_log(document: Path) -> Read:
+    """task.yaml, sparing the parser a log that is as we wrote it: in a task of many versions it is most of the file."""
+    from nlp_skills.schema import yaml
+
+    with contextlib.suppress(UnicodeDecodeError):
+        head, _key, log = document.read_bytes().decode("utf-8-sig").partition("\nhistory:\n")
+        if _LOG.match(log):
+            return yaml.loads(f"{head}\n", document)
+    return yaml.read(document)
 
 
 def _no_file(path: Path) -> Invalid:

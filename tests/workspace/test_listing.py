@@ -13,11 +13,14 @@ from typing import Any, get_args
 
 import pytest
 from conftest import ROOT, Ran
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tables import aligned, tables
 
 from nlp_skills.cli.tasks import TYPES
+from nlp_skills.errors import Problem
 from nlp_skills.schema import yaml
-from nlp_skills.schema.task import Status, TaskType
+from nlp_skills.schema.task import Status, Task, TaskType
 from nlp_skills.workspace import digest, listing
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -187,6 +190,55 @@ def test_a_broken_task_is_listed_with_file_line_and_reason(
     assert f"entity-sentiment/{file}" in below and reason in below
 
 
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("from: created", "from: creatd"),
+        ("to: configuring", "to: null"),
+        ("reason: training v1", "because: training v1"),
+        ("reason: training v1", "reason: null"),
+        ("reason: training v1", "reason: [training"),
+        ("reason: training v1", "reason: 12"),
+        ("version: v1", "version: 1"),
+        ("'2026-01-05T10:05:00+08:00'", "'2026-02-30T10:05:00+08:00'"),
+        ("'2026-01-05T10:05:00+08:00'", "yesterday"),
+        ("  - time:", "  -  time:"),
+    ],
+)
+def test_a_fault_in_the_log_of_a_task_is_found_as_any_other(three: Path, cli: Command, line: str, instead: str) -> None:
+    path = three / "entity-sentiment" / "task.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert line in text
+    path.write_text(text.replace(line, instead, 1), encoding="utf-8")
+    with pytest.raises(Problem) as caught:
+        Task.load(path)
+    assert broken(cli("tasks", "--json"))["entity-sentiment"] == caught.value.as_dict()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    raw=st.one_of(st.text(max_size=12), st.from_regex(r"[\w ,;:#'./()+-]{0,12}", fullmatch=True)),
+    key=st.sampled_from(["time", "from", "version", "reason"]),
+)
+def test_the_list_never_takes_a_log_that_the_schema_refuses(
+    tmp_path_factory: pytest.TempPathFactory, raw: str, key: str
+) -> None:
+    folder = tmp_path_factory.mktemp("log") / "entity-sentiment"
+    folder.mkdir()
+    text = (EXAMPLE / "entity-sentiment" / "task.yaml").read_text(encoding="utf-8")
+    head, found, tail = text.rpartition(f" {key}: ")
+    rest = tail[tail.index("\n") :] if "\n" in tail else "\n"
+    (folder / "task.yaml").write_bytes(f"{head}{found}{raw}{rest}".encode("utf-8", "surrogatepass"))
+    (folder / "versions" / "v2").mkdir(parents=True)
+    (row,) = listing.tasks(folder).rows
+    try:
+        Task.load(folder / "task.yaml")
+    except Problem as problem:
+        assert row.problem is not None and row.problem.as_dict() == problem.as_dict()
+    else:
+        assert row.problem is None
+
+
 def test_broken_tasks_stay_in_a_filtered_list(three: Path, cli: Command) -> None:
     (three / "entity-sentiment" / "task.yaml").write_text("task_name: [\n", encoding="utf-8")
     assert names(cli("tasks", "--status", "deployed", "--json")) == ["ner-finance", "entity-sentiment"]
@@ -230,6 +282,19 @@ def test_a_damaged_digest_is_as_good_as_none(three: Path, cli: Command, content:
     text = content.replace("SIZE", str(stat.st_size)).replace("TIME", str(stat.st_mtime_ns))
     _write(three / "entity-sentiment" / ".nlp-skills" / "digest.json", text.encode())
     assert cli("tasks", "--json").json == before
+
+
+def test_tasks_with_a_digest_are_listed_without_a_parser(three: Path) -> None:
+    """What makes a thousand tasks quick: neither YAML nor pydantic is loaded, let alone asked."""
+    for name in ("entity-sentiment", "stance-detection", "ner-finance"):
+        digest.write(TaskFolder.at(three / name))
+    code = (
+        "import sys; from nlp_skills.cli import frame, main; code = frame.run(main.cli, ['tasks', '--json']);"
+        "sys.exit(code or 10 * bool({'yaml', 'ruamel', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=three, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert len(json.loads(ran.stdout)["tasks"]) == 3
 
 
 def test_listing_writes_nothing(three: Path, cli: Command) -> None:
