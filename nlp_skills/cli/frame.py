@@ -7,6 +7,7 @@ import gettext
 import importlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -207,11 +208,12 @@ def _plain(value: Any) -> Any:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """A boxed table, aligned by display width so that Chinese lines up; folded in a narrow terminal only."""
-    if sys.stdout.isatty():
+    top, heading, *lines = _boxed(columns, rows, right)
+    # In a pipe there is no width to keep to: a cell that is cut cannot be read by anyone.
+    if sys.stdout.isatty() and len(top) > shutil.get_terminal_size().columns:
         _fitted_table(columns, rows, right)
     else:
-        # In a pipe there is no width to keep to: a cell that is cut cannot be read by anyone.
-        say("\n".join(_boxed(columns, rows, right)))
+        say("\n".join([top, click.style(heading, bold=True), *lines]))
 
 
 def _fitted_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
