@@ -199,7 +199,8 @@ def say_broken(problems: Iterable[Problem], heading: str) -> None:
         cause = f" ({one_line(problem.cause)})" if problem.cause else ""
         frame.say(f"  {where}{line}: {one_line(problem.message)}{cause}")
         if problem.mend:
-            frame.say(f"    {_('mend:')} {one_line(problem.mend)}")
+            label = _("mend:")
+            frame.say(f"    {label} {one_line(problem.mend)}")
 
 
 def one_line(text: str) -> str:
