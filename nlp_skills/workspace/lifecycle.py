@@ -6,6 +6,7 @@ from nlp_skills import files
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
+from nlp_skills.schema.document import short
 from nlp_skills.schema.task import Status, Task
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -19,11 +20,16 @@ LEGAL: dict[Status, frozenset[Status]] = {
 }
 
 
+# Where a task may stand when another of its versions becomes the active one: where that version stands.
+OF_A_VERSION: frozenset[Status] = frozenset({"configuring", "evaluating", "deployed"})
+
+
 def move(folder: TaskFolder, to: Status, reason: str, *, version: str | None = None) -> None:
     """Move the task's state, with time and reason, and make `version` the active one in the same write.
 
     Staying in a state with the same version only touches `updated`. A step that starts over (training again
-    after an evaluation) passes through configuring by itself.
+    after an evaluation) passes through configuring by itself. With another version the task takes that version's
+    state, without passing through the states between: the version has passed them before.
 
     Raises:
         Invalid: the move is not legal, such as training an archived task.
@@ -51,7 +57,7 @@ def refuse_archived(folder: TaskFolder, task: Task) -> None:
     cause = None
     if moves:
         day = moves[-1].time.astimezone().strftime("%Y-%m-%d")
-        cause = _("archived on {day}: {reason}", day=day, reason=moves[-1].reason)
+        cause = _("archived on {day}: {reason}", day=day, reason=short(moves[-1].reason, 120))
     raise Invalid(
         _("the task {name} is archived", name=folder.root.name),
         file=folder.task_path,
@@ -65,9 +71,8 @@ def _move(folder: TaskFolder, task: Task, to: Status, reason: str, version: str 
     changes: dict[tuple[str | int, ...], object] = {("updated",): time}
     state, index = task.status, len(task.history)
     version = version or task.version
-    way = _way(state, to)
-    if not way and version != task.version:
-        way = [to]
+    switched = version != task.version and (to == state or {state, to} <= OF_A_VERSION | {"training"})
+    way: list[Status] = [to] if switched else _way(state, to)
     for following in way:
         entry = {"time": time, "from": state, "to": following, "version": version, "reason": reason}
         changes[("history", index)] = entry

@@ -68,12 +68,12 @@ def test_twice_says_so_and_changes_nothing(task: TaskFolder, cli: Command) -> No
 
 @pytest.mark.parametrize("command", [["train"], ["train", "--again"], ["evaluate"], ["evaluate", "--again"]])
 def test_an_archived_task_is_neither_trained_nor_evaluated(task: TaskFolder, cli: Command, command: list[str]) -> None:
-    cli("archive", "--reason", "the shop is closed")
+    cli("archive", "--reason", "the shop is closed\n\x1b[31m")
     before = {path: path.read_bytes() for path in task.root.rglob("*") if path.is_file()}
     ran = cli(*command)
     assert ran.code == 1
     assert "the task sentiment is archived" in ran.err and "the shop is closed" in ran.err
-    assert "nlp-skills unarchive sentiment" in ran.err
+    assert "nlp-skills unarchive sentiment" in ran.err and "\x1b[31m\n" not in ran.err
     now = {path: path.read_bytes() for path in task.root.rglob("*") if path.is_file()}
     assert now == before
 
