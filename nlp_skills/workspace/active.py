@@ -16,6 +16,7 @@ from typing import Any
 from nlp_skills import files
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
+from nlp_skills.schema.task import Status, Task
 from nlp_skills.schema.version import Deployment
 from nlp_skills.workspace import deployments, digest, events, lifecycle
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -115,11 +116,18 @@ def _carry_out(folder: TaskFolder, note: dict[str, Any]) -> None:
         events.once(before, "deactivated", time=time, other=after.name, reason=reason)
     task = folder.task()
     if task.version != after.name:
-        unfinished = task.status == "training" or after.model is None
-        state = "configuring" if unfinished and task.status != "created" else task.status
-        lifecycle.move(folder, state, note["reason"], version=after.name)
+        lifecycle.move(folder, _state(folder, task, after), note["reason"], version=after.name)
     digest.write(folder)
     _note(folder).unlink()
+
+
+def _state(folder: TaskFolder, task: Task, version: VersionFolder) -> Status:
+    """Where the task stands with this version: it was trained, it answers somewhere, or it has yet to be made."""
+    if task.status == "created":
+        return "created"
+    if version.model is None:
+        return "configuring"
+    return "deployed" if deployments.of(folder, version.name) else "evaluating"
 
 
 def _move_deployments(folder: TaskFolder, after: VersionFolder, time: dt.datetime) -> None:

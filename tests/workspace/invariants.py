@@ -9,7 +9,7 @@ from typing import Any
 from nlp_skills.schema.yaml import read
 from nlp_skills.workspace import deployments
 from nlp_skills.workspace.folder import TaskFolder
-from nlp_skills.workspace.lifecycle import LEGAL
+from nlp_skills.workspace.lifecycle import LEGAL, OF_A_VERSION
 
 RECORDS = ("config.yaml", "lineage.yaml", "results.json", "data_snapshot.json", "model_info.json", "predictions.jsonl")
 
@@ -32,11 +32,13 @@ def hold(root: Path) -> None:
 
 
 def _legal(history: list[Any], status: str) -> None:
-    state = history[0].from_ if history else status
+    state, version = (history[0].from_, history[0].version) if history else (status, None)
     for entry in history:
         assert entry.from_ == state, f"the log jumps from {state} to {entry.from_}"
-        assert entry.to == entry.from_ or entry.to in LEGAL[entry.from_], f"{entry.from_} → {entry.to}"
-        state = entry.to
+        switched = entry.version != version and entry.to in OF_A_VERSION and entry.from_ != "archived"
+        legal = entry.to == entry.from_ or entry.to in LEGAL[entry.from_] or switched
+        assert legal, f"{entry.from_} → {entry.to}"
+        state, version = entry.to, entry.version
     assert state == status
 
 

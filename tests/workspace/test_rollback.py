@@ -179,6 +179,7 @@ def test_an_untrained_version_may_be_active_and_models_current_waits_for_it(
     made_versions.finish(folder, "v1")
     versions.new_version(folder, changes=["epochs 5"], settings={"epochs": 5})
     assert cli("rollback", "v1").code == 0
+    assert folder.task().status == "evaluating", "the task stands where its active version stands"
     made_versions.finish(folder, "v1")
     ran = cli("rollback", "v2")
     assert ran.code == 0 and "no model yet" in ran.out
