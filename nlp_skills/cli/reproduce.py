@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         "the code of nlp-skills, the threads. Bit for bit the same weights need the same packages, the same kind of "
         "processor and, to be sure, one thread on a CPU: train with OMP_NUM_THREADS=1. A GPU, more threads or another "
         "processor may round otherwise; then the answers to the test rows decide. The verdict is noted in the "
-        "version's lineage. After Ctrl-C the same command goes on. Exit 0: identical or within noise; 1: differs."
+        "version's lineage, and a version whose model was cleaned up gets it back when the bytes are the same. After "
+        "Ctrl-C the same command goes on. Exit 0: identical or within noise; 1: differs."
     ),
     examples=[
         "nlp-skills reproduce",
@@ -72,6 +73,8 @@ def _show(made: Reproduction) -> None:
     for line in found.why:
         frame.say(f"  {line}")
     _show_seconds(made)
+    if made.restored:
+        frame.say(_("the version had lost its model and has it again: {path}", path=frame.shown(made.restored)))
     if made.kept:
         frame.say(_("kept: {path}", path=frame.shown(made.kept)))
 

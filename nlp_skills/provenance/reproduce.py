@@ -7,11 +7,13 @@ of its own, compare, and note the answer in the version's lineage.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nlp_skills import files
 from nlp_skills.errors import Invalid, Problem, Unavailable, Usage
 from nlp_skills.i18n import _
 from nlp_skills.provenance import child, scratch, surroundings, verdict
@@ -20,7 +22,7 @@ from nlp_skills.provenance.original import Original
 from nlp_skills.provenance.surroundings import Choice, Difference, Kind
 from nlp_skills.provenance.verdict import Verdict
 from nlp_skills.training import own_code
-from nlp_skills.workspace import lineage
+from nlp_skills.workspace import active, lineage
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 from nlp_skills.workspace.lock import writing
 
@@ -29,7 +31,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it. `seconds` are those of the two trainings; `kept` is the scratch task, where it was kept."""
+    """What came of it. `seconds` are those of the two trainings; `kept` is the scratch task, where it was kept.
+
+    `restored` is where the model was put, when the version had lost its own and this one has the same bytes.
+    """
 
     task: str
     version: str
@@ -37,6 +42,7 @@ class Reproduction:
     verdict: Verdict
     seconds: dict[str, float | None]
     kept: Path | None
+    restored: Path | None = None
 
     @property
     def ok(self) -> bool:
@@ -62,6 +68,7 @@ class Reproduction:
             "rows": found.rows._asdict() if found.rows else None,
             "seconds": self.seconds,
             "kept": self.kept,
+            "restored": self.restored,
         }
 
 
@@ -86,8 +93,7 @@ def reproduce(
         _prepare(original, kind, task.root, tell)
         _train(original, kind, again, tell)
         found = verdict.of(original, again, _around(original, kind, again))
-        made = _made(original, kind, again, found, keep=keep)
-        _note(original, made, tell)
+        made = _noted(original, again, _made(original, kind, again, found, keep=keep), tell)
         scratch.finish(task.root, keep=keep)
     return made
 
@@ -178,13 +184,34 @@ def _made(original: Original, kind: Kind, again: VersionFolder, found: Verdict, 
     )
 
 
-def _note(original: Original, made: Reproduction, tell: Tell) -> None:
+def _noted(original: Original, again: VersionFolder, made: Reproduction, tell: Tell) -> Reproduction:
     """The verdict in the version's lineage. Hours of training are not thrown away because a file is not free."""
     try:
         with writing(original.folder, wait_seconds=60, tell=tell):
             lineage.note(original.version, "reproduced", reason=_reason(original, made))
+            if original.version.model is None and made.verdict.word == "identical":
+                return replace(made, restored=_put_back(original, again))
     except Problem as problem:
         tell(_("the verdict could not be noted in the lineage: {why}", why=str(problem)))
+    return made
+
+
+def _put_back(original: Original, again: VersionFolder) -> Path | None:
+    """A version whose model was cleaned up has it again, byte for byte."""
+    if again.model is None:
+        return None
+    place = original.folder.root / again.model.relative_to(again.task_root)
+    beside = place.with_name(f".{place.name}.restored")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(again.model, beside)
+        beside.rename(place)
+    except OSError as error:
+        raise files.storage_problem(error, place) from error
+    lineage.note(original.version, "restored", reason="reproduced with the recorded bytes")
+    active.point(original.folder)
+    return place
 
 
 def _reason(original: Original, made: Reproduction) -> str:

@@ -313,3 +313,21 @@ def test_without_uv_the_pinned_environment_is_refused(
 def test_help_says_what_bit_for_bit_needs(cli: Callable[..., Ran]) -> None:
     shown = " ".join(cli("reproduce", "--help").out.split())
     assert "OMP_NUM_THREADS=1" in shown and "processor" in shown and "nlp-skills reproduce reviews v1" in shown
+
+
+def test_a_version_whose_model_was_cleaned_up_gets_it_back(ready: Ready, cli: Callable[..., Ran]) -> None:
+    folder = ready(epochs=1)
+    version = made(folder, evaluated=False)
+    assert version.model is not None
+    before = lineage.file_hashes(version.model, folder.root)
+    lineage.note(version, "cleaned", reason="adapter: nobody keeps it")
+    shutil.rmtree(version.adapter)
+    assert (folder.root / "models" / "current").is_symlink()
+
+    ran = cli("reproduce", folder.root, "v1")
+    assert ran.code == 0, ran.err
+    assert "has it again" in ran.out
+    assert lineage.file_hashes(version.adapter, folder.root) == before
+    assert [entry.event for entry in lineage.existing(version).events] == ["cleaned", "reproduced", "restored"]
+    assert cli("lineage", "verify", folder.root, "v1").code == 0
+    assert (folder.root / "models" / "current").resolve() == version.adapter
