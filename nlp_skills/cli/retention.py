@@ -221,6 +221,7 @@ _OTHER_KINDS: dict[Any, str] = {
     "data": N_("data"),
     "store": N_("store"),
     "trash": N_("trash"),
+    "scratch": N_("scratch"),
     "environment": N_("environment"),
     "other": N_("other"),
 }

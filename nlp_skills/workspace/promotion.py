@@ -182,12 +182,6 @@ def _copy_run(origin: VersionFolder, half: VersionFolder, name: str) -> None:
         shutil.copyfile(path, place)
     if status := origin.status():
         status.model_copy(update={"version": name}).save(half.status_path)
-    identity = half.run / "identity.json"
-    if identity.is_file():
-        own = origin.config_path.relative_to(origin.task_root).as_posix()
-        content = files.read_json(identity)
-        renamed = {own.replace(origin.name, name) if key == own else key: value for key, value in content.items()}
-        files.write_json(identity, renamed)
 
 
 def _lineage(origin: VersionFolder, half: VersionFolder, name: str, changes: Sequence[str]) -> str:

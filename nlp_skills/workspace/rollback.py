@@ -5,7 +5,7 @@ from __future__ import annotations
 from nlp_skills.errors import Invalid, Problem, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema.version import Deployment
-from nlp_skills.workspace import active, deployments, lock, trash
+from nlp_skills.workspace import active, deployments, lifecycle, lock, trash
 from nlp_skills.workspace.active import Switched
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -71,12 +71,7 @@ def _others(folder: TaskFolder, version: str) -> list[Deployment]:
 
 
 def _check(folder: TaskFolder, to: VersionFolder) -> None:
-    if folder.task().status == "archived":
-        raise Invalid(
-            _("the task is archived"),
-            file=folder.task_path,
-            mend=_("bring it back first: nlp-skills unarchive {task}", task=folder.root.name),
-        )
+    lifecycle.refuse_archived(folder, folder.task())
     if to.model is not None:
         return
     if trained(to):

@@ -17,7 +17,9 @@ from nlp_skills.schema.task import Task
 from nlp_skills.workspace import artefacts, naming
 from nlp_skills.workspace.folder import TaskFolder
 
-Kind = Literal["checkpoints", "merged", "gguf", "adapter", "records", "data", "store", "trash", "environment", "other"]
+Kind = Literal[
+    "checkpoints", "merged", "gguf", "adapter", "records", "data", "store", "trash", "scratch", "environment", "other"
+]
 
 KINDS: tuple[Kind, ...] = (
     *artefacts.KINDS,
@@ -25,6 +27,7 @@ KINDS: tuple[Kind, ...] = (
     "data",
     "store",
     "trash",
+    "scratch",
     "environment",
     "other",
 )
@@ -40,6 +43,7 @@ _PLACES: dict[tuple[str, ...], Kind] = {
     (".nlp-skills", "store"): "store",
     (".nlp-skills", "store", ".trash"): "trash",
     (".nlp-skills", "trash"): "trash",
+    (".nlp-skills", "reproduce"): "scratch",
     (".venv",): "environment",
 }
 _ORDER = ("models", "versions", "data", ".nlp-skills")

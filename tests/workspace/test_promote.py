@@ -120,14 +120,6 @@ def test_figures_are_said_and_records_kept(task: TaskFolder, cli: Cli) -> None:
     invariants.hold(task.root)
 
 
-def test_the_name_in_an_older_runs_identity_follows(task: TaskFolder, cli: Cli) -> None:
-    content = {"data/train.jsonl": "sha256:1", "versions/v1-exp/config.yaml": "sha256:2"}
-    files.write_json(task.version("v1-exp").run / "identity.json", content)
-    assert cli("promote", "v1-exp").code == 0
-    renamed = json.loads((task.version("v2").run / "identity.json").read_text())
-    assert renamed == {"data/train.jsonl": "sha256:1", "versions/v2/config.yaml": "sha256:2"}
-
-
 def test_a_record_that_did_not_match_is_not_made_to_match(task: TaskFolder, cli: Cli) -> None:
     yaml.change(task.version("v1-exp").lineage_path, {("results", "hashes", "results.json"): made_versions.HASH})
     assert cli("promote", "v1-exp").code == 0
