@@ -25,8 +25,8 @@ EXAMPLES = 3
     "compare",
     help=N_(
         "Compare versions, two to six: settings, figures, and whether the difference is real. Each is tested against "
-        "the first on the test rows both answered. Exit 0 whatever comes of it; 1 when a file cannot be read, which "
-        "hides nothing else."
+        "the first on the test rows both answered. Exit 0 whatever the answer is. When a file cannot "
+        "be read, the rest is shown all the same, and the exit code is not 0."
     ),
     examples=[
         "nlp-skills compare v1 v2",

@@ -69,7 +69,7 @@ def _show(made: Reproduction) -> None:
     if found.word == "identical":
         parts = [str(one) for one in found.differences]
         if parts:
-            frame.say(_("otherwise than recorded, and it made no difference: {names}", names=", ".join(parts)))
+            frame.say(_("not as recorded, and it made no difference: {names}", names=", ".join(parts)))
     for line in found.why:
         frame.say(f"  {line}")
     _show_seconds(made)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "rollback",
     help=N_(
         "Make an earlier version the active one, with models/current and every deployment that follows; "
-        "without V, the one that was active before. The same command goes forth again."
+        "without V, the one that was active before, so that running it twice changes nothing."
     ),
     examples=[
         "nlp-skills rollback v1",

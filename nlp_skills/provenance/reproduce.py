@@ -111,7 +111,7 @@ def _expectation(original: Original, begun: bool) -> str:
     if begun:
         return _("going on with {version} where its reproduction was stopped", **about)
     if not run.seconds:
-        return _("training {version} again, as recorded on {device}, threads: {threads}", **about)
+        return _("training {version} again; the record says {device}, threads: {threads}", **about)
     return _(
         "training {version} again; the record says {seconds:.0f} s on {device}, threads: {threads}",
         seconds=run.seconds,

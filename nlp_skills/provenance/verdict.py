@@ -164,7 +164,7 @@ def _findings(original: Original, models: Sequence[File], figures: Sequence[Figu
     if not original.evaluated:
         return [*said, _("the version was never evaluated, so there are no answers to compare")]
     if rows is None:
-        return [*said, _("the version's predictions are not here as they were recorded, so no test can be made")]
+        return [*said, _("there are no two sets of predictions that can be compared, so no test can be made")]
     said.append(_("other answers: {others} of {rows} test rows", others=rows.others, rows=rows.compared))
     outside = [one.name for one in figures if not one.within]
     if outside:
@@ -178,7 +178,7 @@ def _causes(original: Original, differences: Sequence[Difference]) -> list[str]:
     """What the records know that may be the reason."""
     said = []
     if differences:
-        said.append(_("otherwise than recorded: {names}", names=", ".join(map(str, differences))))
+        said.append(_("not as recorded: {names}", names=", ".join(map(str, differences))))
     recorded, run = original.lineage.environment, original.run
     if "before" in recorded:
         said.append(
@@ -190,4 +190,4 @@ def _causes(original: Original, differences: Sequence[Difference]) -> list[str]:
             _("it was computed on {device} with {threads} threads, where sums may be taken in another order each time",
               device=run.device or "?", threads=run.threads or "?")
         )  # fmt: skip
-    return said or [_("nothing that is recorded was otherwise")]
+    return said or [_("nothing that is recorded differs")]

@@ -477,7 +477,7 @@ def _state(state: State) -> str:
     return {
         "changed": _("changed"),
         "missing": _("missing"),
-        "extra": _("not of it"),
+        "extra": _("extra"),
         "damaged": _("damaged"),
         "differs": _("differs"),
         "unreadable": _("not readable"),

@@ -138,7 +138,7 @@ def _chosen(root: Path) -> Path | None:
         return path
     moved = next((other for other in find(root) if text and other.name == path.name), None)
     if moved is not None:
-        mend = _("it has moved: nlp-skills use {path}", path=str(moved.relative_to(root)))
+        mend = _("a task of that name is here: nlp-skills use {path}", path=str(moved.relative_to(root)))
     else:
         mend = _("choose another one: nlp-skills use NAME; see what there is: nlp-skills tasks")
     raise Usage(_("the current task is no longer there: {path}", path=str(path)), file=marker, mend=mend)

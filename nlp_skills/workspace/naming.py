@@ -150,7 +150,7 @@ def next_name(
     if kind == "minor" and (versioning.strategy != "semantic" or origin is None):
         raise Usage(
             _("a version by {strategy} has no minor number", strategy=versioning.strategy),
-            mend=_("leave --minor out; versions by semantic numbers have it: v2.1"),
+            mend=_("leave --minor out; only the strategy semantic has such versions, v2.1 for one"),
         )
     ordered = (parse(name) for name in sorted(taken, key=sort_key))
     known = [found for found in ordered if found and found.strategy == versioning.strategy]

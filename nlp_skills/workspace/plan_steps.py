@@ -175,7 +175,7 @@ def _steps(stand: Standing) -> Iterator[Wanted]:
     if stand.broken:
         yield Wanted(
             _("Mend the documents that cannot be read"), f"nlp-skills validate {name} --documents",
-            _("no errors; each is said with file and line"), f"nlp-skills status {name}",
+            _("no errors; one would be named with its file and line"), f"nlp-skills status {name}",
         )  # fmt: skip
     if not stand.results:
         yield from _data(stand, name)

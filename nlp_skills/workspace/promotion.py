@@ -93,7 +93,9 @@ def experiment(folder: TaskFolder, name: str) -> VersionFolder:
         raise Invalid(
             _("the weights of version {version} are gone", version=version.name),
             file=version.adapter,
-            mend=_("bring it back from the trash: nlp-skills cleanup --undo {id}", id=held)
+            mend=_(
+                "bring it back from the trash: nlp-skills cleanup {task} --undo {id}", task=folder.root.name, id=held
+            )
             if held
             else _("train it anew: {command}", command=f"{train} --again"),
         )

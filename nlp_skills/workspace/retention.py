@@ -198,10 +198,11 @@ def _keep_by_retention(task: Task, versions: list[_Version]) -> None:
             version.keep("recent", _("one of the newest {count}", count=retention.keep_recent))
             counted += version.place.model is not None
         if retention.keep_deployed and version.was_deployed:
-            version.keep("was_deployed", _("once deployed"))
+            version.keep("was_deployed", _("was deployed"))
     if retention.keep_best and (best := _best(newest)):
         metric = task.success_criteria.primary_metric
-        best.keep("best", _("best by {metric}: {value}", metric=metric, value=f"{best.value:.1%}"))
+        shown = f"{best.value:.3f}" if metric == "mcc" else f"{best.value:.1%}"
+        best.keep("best", _("best by {metric}: {value}", metric=metric, value=shown))
 
 
 def _best(newest_first: list[_Version]) -> _Version | None:

@@ -41,7 +41,7 @@ def previous(folder: TaskFolder) -> str:
     earlier = [entry.version for entry in task.history if entry.version in known and entry.version != task.version]
     if not earlier or earlier[-1] is None:
         raise Usage(
-            _("no version was active before {name}", name=task.version),
+            _("no other version was active before {name}", name=task.version),
             file=folder.task_path,
             mend=_("name one; versions here: {known}", known=", ".join(known) or _("none")),
         )
@@ -88,7 +88,7 @@ def _check(folder: TaskFolder, to: VersionFolder) -> None:
             _("version {name} was never trained", name=to.name),
             file=to.root,
             cause=_("deployments follow the active version: {names}", names=", ".join(following)),
-            mend=_("train it first: nlp-skills train --version {name}", name=to.name),
+            mend=_("train it first: nlp-skills train {task} --version {name}", task=folder.root.name, name=to.name),
         )
 
 

@@ -395,7 +395,7 @@ def _missing(folder: TaskFolder, batch: Batch, version: str, origin: Path) -> In
     mend = None
     if other and other != batch.id:
         mend = _("bring that back first: nlp-skills cleanup {task} --undo {id}", task=folder.root.name, id=other)
-    return Invalid(_("version {name}, which it belongs to, is not there", name=version), file=origin, mend=mend)
+    return Invalid(_("version {name}, which it needs, is not there", name=version), file=origin, mend=mend)
 
 
 def _parent(folder: TaskFolder, batch: Batch, entry: Entry) -> str | None:

@@ -106,7 +106,7 @@ def test_a_purged_version_is_passed_over_on_the_way_back(task: TaskFolder, cli: 
 def test_the_only_version_there_ever_was_has_none_before_it(make_task: Callable[..., Path], cli: Cli) -> None:
     made_versions.first_version(make_task())
     ran = cli("rollback")
-    assert ran.code == 2 and "no version was active before v1" in ran.err
+    assert ran.code == 2 and "no other version was active before v1" in ran.err
 
 
 def test_deployments_that_no_link_here_reaches_are_told(task: TaskFolder, cli: Cli) -> None:
