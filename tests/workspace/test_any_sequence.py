@@ -146,8 +146,9 @@ class Commands(RuleBasedStateMachine):
 
 TestAnySequence = Commands.TestCase
 TestAnySequence.settings = settings(
-    max_examples=40,
+    max_examples=60,
     stateful_step_count=25,
+    derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
