@@ -158,7 +158,7 @@ def done_plan(names: tuple[str, ...], status: Any, note: str | None, as_json: bo
 
 def _table(found: Plan) -> None:
     rows = [[str(step.number), step.title, step.status, step.command or "-"] for step in found.steps]
-    frame.table(("#", _("step"), _("status"), _("command")), rows, right=[0])
+    frame.table(("#", _("what to do"), _("status"), _("command")), rows, right=[0])
 
 
 def _progress(found: Plan) -> str:

@@ -63,7 +63,11 @@ def read(folder: TaskFolder, name: str | None = None) -> Original:
         raise Invalid(
             _("version {name} was not trained to its end, so there is nothing to do again", name=version.name),
             file=version.lineage_path,
-            mend=_("train it: nlp-skills train --version {version}", version=version.name),
+            mend=_(
+                "train it: nlp-skills train {task} --version {version}",
+                task=folder.root.name,
+                version=version.name,
+            ),
         )
     return Original(folder, version, record, record.run, info)
 

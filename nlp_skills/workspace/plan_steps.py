@@ -112,7 +112,8 @@ def about(stand: Standing) -> str:
     elif not stand.splits:
         facts.append(_("There are no splits yet."))
     facts += _model_facts(stand)
-    return " ".join(facts)
+    # Chinese sentences end in a full stop that brings its own space.
+    return "".join(fact if fact.endswith("。") else f"{fact} " for fact in facts).strip()
 
 
 def _model_facts(stand: Standing) -> Iterator[str]:
