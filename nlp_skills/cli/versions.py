@@ -125,10 +125,10 @@ def promote(names: tuple[str, ...], changes: tuple[str, ...], as_json: bool) -> 
         raise click.UsageError(_("name the experiment, such as: nlp-skills promote v3-exp"))
     made = next_version.promote(folder, versions[0], changes=changes)
     if as_json:
-        moved, left = (made.switched.moved, made.switched.left) if made.switched else ([], [])
+        left = made.switched.left if made.switched else []
         frame.emit({
             "ok": True, "version": made.version.name, "promoted_from": made.experiment, "changes": made.changes,
-            "already": made.switched is None, "active": folder.task().version, "moved": moved, "left": left,
+            "already": made.switched is None, "active": folder.task().version, "left": left,
         })  # fmt: skip
     else:
         _show_promotion(made, folder)
@@ -142,8 +142,6 @@ def _show_promotion(made: Promoted, folder: TaskFolder) -> None:
     frame.say(_("{experiment} is now {version}, and {version} is active", **names))
     for change in made.changes:
         frame.say(f"  - {change}")
-    for entry in made.switched.moved:
-        frame.say(_("{name} ({target}) answers with {version}", name=entry.name, target=entry.target, **names))
     for entry in made.switched.left:
         old = entry.version
         frame.note(_("{name} ({target}) still answers with {old}", name=entry.name, target=entry.target, old=old))

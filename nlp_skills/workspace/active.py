@@ -53,8 +53,11 @@ def point(folder: TaskFolder) -> None:
         _point(place, folder.version())
 
 
-def switch(folder: TaskFolder, to: VersionFolder, *, reason: str) -> Switched:
-    """Make `to` the active version, and move every path and deployment that follows. The caller holds the lock.
+def switch(folder: TaskFolder, to: VersionFolder, *, reason: str, deployments_too: bool = True) -> Switched:
+    """Make `to` the active version, and move every path that follows. The caller holds the lock.
+
+    Deployments that follow move as well, unless `deployments_too` is false: a version that nobody decided to deploy
+    is not put before users because it became active.
 
     Raises:
         Invalid: what is to be a link is a file or a folder; nothing is written then.
@@ -63,10 +66,16 @@ def switch(folder: TaskFolder, to: VersionFolder, *, reason: str) -> Switched:
     """
     task = folder.task()
     behind = [entry for entry in deployments.load(folder) if entry.follows and entry.version != to.name]
-    moved = [entry for entry in behind if entry.link and to.model]
+    moved = [entry for entry in behind if deployments_too and entry.link and to.model]
     for place in (link(folder), *(_place(folder, entry) for entry in moved)):
         _refuse_no_link(place)
-    note = {"from": task.version, "to": to.name, "reason": reason, "time": files.now().isoformat()}
+    note = {
+        "from": task.version,
+        "to": to.name,
+        "reason": reason,
+        "time": files.now().isoformat(),
+        "deployments": deployments_too,
+    }
     files.write_json(_note(folder), note)
     _carry_out(folder, note)
     return Switched(
@@ -110,7 +119,8 @@ def _carry_out(folder: TaskFolder, note: dict[str, Any]) -> None:
     before, after = folder.version(note["from"]), folder.version(note["to"])
     time, reason = dt.datetime.fromisoformat(note["time"]), note["reason"]
     _point(link(folder), after)
-    _move_deployments(folder, after, time)
+    if note.get("deployments", True):
+        _move_deployments(folder, after, time)
     events.once(after, "activated", time=time, other=before.name, reason=reason)
     if before.root.is_dir():
         events.once(before, "deactivated", time=time, other=after.name, reason=reason)

@@ -54,7 +54,7 @@ def promote(folder: TaskFolder, name: str, *, changes: Sequence[str] = ()) -> Pr
             )
             _tell(origin, version)
             reason = _("promoted {experiment} to {version}", experiment=origin.name, version=version.name)
-            switched = active.switch(folder, version, reason=reason)
+            switched = active.switch(folder, version, reason=reason, deployments_too=False)
         else:
             switched = None
     made = lineage.existing(version)

@@ -222,15 +222,18 @@ def test_an_experiment_that_was_trained_again_is_another_one(task: TaskFolder, c
     invariants.hold(task.root)
 
 
-def test_what_follows_the_active_version_follows(task: TaskFolder, cli: Cli) -> None:
+def test_what_users_are_answered_with_is_not_changed_by_a_promotion(task: TaskFolder, cli: Cli) -> None:
     assert cli("rollback", "v1").code == 0
     made_versions.deploy(task, "v1")
     made_versions.deploy(task, "v1", follows=False)
     ran = cli("promote", "v1-exp", "--json")
     assert ran.code == 0, ran.err
-    assert [(entry["name"], entry["version"]) for entry in ran.json["moved"]] == [("live", "v2")]
-    assert (task.root / "models" / "live").resolve() == task.version("v2").adapter.resolve()
+    assert [(entry["name"], entry["version"]) for entry in ran.json["left"]] == [("live", "v1")]
+    assert (task.root / "models" / "live").resolve() == task.version("v1").adapter.resolve()
+    assert (task.root / "models" / "current").resolve() == task.version("v2").adapter.resolve()
     invariants.hold(task.root)
+    assert cli("rollback", "v1").code == 0 and cli("rollback", "v2").code == 0
+    assert (task.root / "models" / "live").resolve() == task.version("v2").adapter.resolve(), "told to, it moves"
 
 
 _NO_LINKS = """
