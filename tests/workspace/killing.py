@@ -1,10 +1,19 @@
-"""Run a command in a child process and kill it (SIGKILL) before its n-th change of the file system."""
+"""Run a command in a child process and kill it (SIGKILL) before its n-th change of the file system.
+
+The children are forked by one small program of its own (this file): a fork of the test process, which may hold a
+language model by now, would copy the pages of all that each time.
+"""
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import pkgutil
 import signal
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +23,61 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 def run_until(write: int, root: Path, arguments: list[str]) -> int:
     """The command's exit code, or -9 when it was killed before change number `write` (from 0) in `root`."""
-    child = os.fork()
-    if child == 0:
-        _in_child(write, str(root), arguments)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    wanted = {
+        "write": write, "root": str(root), "arguments": arguments, "cwd": str(Path.cwd()), "environ": dict(os.environ),
+    }  # fmt: skip
+    server = _server()
+    assert server.stdin is not None and server.stdout is not None
+    server.stdin.write(json.dumps(wanted) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
 
 
-def _in_child(write: int, root: str, arguments: list[str]) -> None:
+@cache
+def _server() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def _serve() -> None:
+    """One line in, one exit code out, until the tests are over."""
+    _import_everything()
+    answers = os.dup(1)
+    silent = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(silent, stream)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _in_child(json.loads(line))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.write(answers, f"{code}\n".encode())
+
+
+def _import_everything() -> None:
+    """What commands import when they run, so that no child has to."""
+    import nlp_skills
+
+    for place in ("cli", "data", "provenance", "schema", "workspace"):
+        for module in pkgutil.walk_packages([str(Path(nlp_skills.__path__[0], place))], f"nlp_skills.{place}."):
+            if ".templates" not in module.name:
+                importlib.import_module(module.name)
+    for name in ("filelock", "ruamel.yaml", "ruamel.yaml.scalarstring", "rich.table", "rich.console"):
+        importlib.import_module(name)
+
+
+def _in_child(wanted: dict[str, Any]) -> None:
     code = 70
     try:
         from nlp_skills.cli import frame
         from nlp_skills.cli.main import cli
 
-        silent = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(silent, stream)
-        left = write
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.environ.clear()
+        os.environ.update(wanted["environ"])
+        os.chdir(wanted["cwd"])
+        left, root = wanted["write"], wanted["root"]
 
         def hook(event: str, details: tuple[Any, ...]) -> None:
             nonlocal left
@@ -39,7 +87,7 @@ def _in_child(write: int, root: str, arguments: list[str]) -> None:
                 left -= 1
 
         sys.addaudithook(hook)
-        code = frame.run(cli, arguments)
+        code = frame.run(cli, wanted["arguments"])
     finally:
         os._exit(code)
 
@@ -53,3 +101,7 @@ def _changes(event: str, details: tuple[Any, ...], root: str) -> bool:
 
 def _within(path: Any, root: str) -> bool:
     return isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(root)
+
+
+if __name__ == "__main__":
+    _serve()
