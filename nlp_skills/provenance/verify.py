@@ -107,8 +107,11 @@ class _Hashes:
         return self.known[place]
 
     def _count(self, *paths: Path) -> None:
-        if self.bar is not None:
-            self.bar.advance(sum(path.stat().st_size >> 20 for path in paths))
+        if self.bar is None:
+            return
+        counted = min(sum(path.stat().st_size >> 20 for path in paths), self.bar.total - self.bar.done)
+        if counted:
+            self.bar.advance(counted)
 
 
 def _weights(place: Path) -> list[Path]:
