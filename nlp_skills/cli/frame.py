@@ -142,11 +142,16 @@ def task_argument(function: Any) -> Any:
 
 
 def task_and_versions(names: Sequence[str], *, most: int) -> tuple[TaskFolder, list[str]]:
-    """`[TASK] V…` told apart: up to `most` names at the end are versions, one before them the task."""
+    """`[TASK] V…` told apart: up to `most` names at the end are versions, one before them the task.
+
+    Where one version is wanted, the second of two names is it whatever it looks like, and is refused as such.
+    """
     from nlp_skills.workspace import locate, naming
 
     versions = [name for name in names if naming.is_version(name)]
     others = [name for name in names if not naming.is_version(name)]
+    if most == 1 and len(others) == 2:
+        versions.append(others.pop())
     if len(versions) > most or len(others) > 1:
         raise click.UsageError(_("too many names: {names}", names=" ".join(names)))
     return locate.task(others[0] if others else None), versions

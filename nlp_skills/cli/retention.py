@@ -38,25 +38,12 @@ if TYPE_CHECKING:
 def rollback(names: tuple[str, ...], reason: str | None, as_json: bool) -> None:
     from nlp_skills.workspace import rollback as room
 
-    folder, version = _task_and_version(names)
-    done = room.rollback(folder, version, reason=reason)
+    folder, versions = frame.task_and_versions(names, most=1)
+    done = room.rollback(folder, *versions, reason=reason)
     if as_json:
         frame.emit(_switched_as_dict(folder, done))
     else:
         _show_switched(folder, done)
-
-
-def _task_and_version(names: Sequence[str]) -> tuple[TaskFolder, str | None]:
-    """Of two names the second is the version, whatever it looks like; one that looks like a version is one."""
-    from nlp_skills.workspace import locate, naming
-
-    if len(names) > 2:
-        raise click.UsageError(_("too many names: {names}", names=" ".join(names)))
-    if len(names) == 2:
-        return locate.task(names[0]), names[1]
-    if names and naming.is_version(names[0]):
-        return locate.task(None), names[0]
-    return locate.task(names[0] if names else None), None
 
 
 def _switched_as_dict(folder: TaskFolder, done: Switched) -> dict[str, Any]:
