@@ -10,7 +10,9 @@ import pytest
 from conftest import LABELS, reviews, write_rows
 
 from nlp_skills.schema import yaml
-from nlp_skills.workspace.folder import TaskFolder
+from nlp_skills.schema.training import Config
+from nlp_skills.training.job import Job
+from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 # Every label moved on by one: the tuned base knows the classes, and is wrong on every row until it learns.
 MOVED = dict(zip(LABELS, LABELS[1:] + LABELS[:1], strict=True))
@@ -50,3 +52,16 @@ def ready(make_task: Callable[..., Path], tuned_base: Path) -> Callable[..., Tas
         return folder
 
     return make
+
+
+def job_of(config: Config, root: Path) -> Job:
+    """A training of `config` in a task folder that holds nothing: for parts that look at the settings only."""
+    return Job(
+        folder=TaskFolder(root),
+        version=VersionFolder(root, "v1"),
+        task=None,  # type: ignore[arg-type]
+        config=config,
+        identity={config.base_model: "sha256:0"},
+        micro_batch=config.batch_size,
+        accumulation=config.gradient_accumulation,
+    )

@@ -70,7 +70,7 @@ def _show(checked: Preflight, write: Any) -> None:
 @frame.option("--again", is_flag=True, help=N_("Train from the start, also over a complete or stopped training."))
 @frame.json_option
 def train(folder: TaskFolder, version_name: str | None, again: bool, as_json: bool) -> int:
-    from nlp_skills.training import sft
+    from nlp_skills.training import train as training
 
     checked: list[Preflight] = []
 
@@ -81,7 +81,7 @@ def train(folder: TaskFolder, version_name: str | None, again: bool, as_json: bo
     def on_stop() -> None:
         frame.note(_("stopping after this step, saving a checkpoint; Ctrl-C again stops at once"))
 
-    status = sft.train(folder, version_name, resume=not again, on_checked=on_checked, on_stop=on_stop)
+    status = training.train(folder, version_name, resume=not again, on_checked=on_checked, on_stop=on_stop)
     version = folder.version(version_name)
     if as_json:
         info = version.model_info()

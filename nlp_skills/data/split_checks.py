@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,10 @@ class Expected:
     def tokens(self) -> lengths.Tokens | None:
         if self.tokenizer is None or self.training is None:
             return None
-        return lengths.Tokens(self.tokenizer, Renderer.of(self.task, self.training), self.training.max_length)
+        limit = self.training.max_length
+        # auto: no row is too long for a limit that follows the longest one.
+        room = sys.maxsize if limit == "auto" else limit
+        return lengths.Tokens(self.tokenizer, Renderer.of(self.task, self.training), room)
 
 
 @dataclass

@@ -101,11 +101,13 @@ class SuccessCriteria(Model):
 
 
 class Execution(Model):
-    """Where a step runs."""
+    """Where a step runs. `gpus` trains on so many at once; `sharding` says how, and is chosen when left out."""
 
     type: Literal["local", "remote_ssh", "cloud"] = "local"
     host: str | None = None
     cuda_devices: str | None = None
+    gpus: Annotated[int, Field(ge=1, le=1024)] | None = None
+    sharding: Literal["ddp", "fsdp", "zero3"] | None = None
 
 
 # More hours than any calendar has are as many as these.

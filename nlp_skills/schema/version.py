@@ -42,7 +42,11 @@ class DataSnapshot(Document):
 
 
 class ModelInfo(Document):
-    """model_info.json: everything inference needs to ask the model exactly as it was trained."""
+    """model_info.json: everything inference needs to ask the model exactly as it was trained.
+
+    `chat_template` is the template's text where it is not the base model's own; `quantization` is that of the base
+    model's weights under the adapter.
+    """
 
     version: str
     base_model: str
@@ -51,12 +55,15 @@ class ModelInfo(Document):
     adapter_path: str | None = None
     merged_path: str | None = None
     dtype: str
+    quantization: Literal["nf4"] | None = None
     parameters: int
     trainable_parameters: int
     input_template: str
     output_format: OutputFormat
     system_prompt: str | None = None
+    chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    init_from: str | None = None
     created: dt.datetime
 
 
@@ -200,7 +207,13 @@ class LineageRun(Model):
     device: str | None = None
     seed: int | None = None
     threads: int | None = None
+    processes: int | None = None
+    micro_batch: int | None = None
+    tokens_per_second: float | None = None
     final_loss: float | None = None
+    best_step: int | None = None
+    valid: dict[str, float] = Field(default_factory=dict)
+    reason: str | None = None
     by: str | None = None
     config_hash: str | None = None
     base_model_hash: str | None = None
@@ -286,22 +299,37 @@ def without_empty(value: dict[str, Any]) -> dict[str, Any]:
 
 RunState = Literal["running", "completed", "failed", "interrupted"]
 
+# Why a run failed, where it is known.
+RunReason = Literal["disk_full", "out_of_memory", "nan_loss", "diverged", "stalled", "refused"]
+
 
 class RunStatus(Document):
-    """versions/vN/run/status.json: a run as it is now; rewritten as it goes."""
+    """versions/vN/run/status.json: a run as it is now; rewritten as it goes, `updated` every few seconds.
+
+    `host` is the computer that `pid` is a process of. `halved` counts how often memory ran out and the run went on
+    with smaller batches; `metric` is the last figure on the valid split.
+    """
 
     task: str
     version: str
     kind: Literal["train", "evaluate"] = "train"
     state: RunState
+    reason: RunReason | None = None
     pid: int
+    host: str | None = None
     started: dt.datetime
     updated: dt.datetime
     ended: dt.datetime | None = None
+    exit_code: int | None = None
     step: int = 0
     total_steps: int = 0
     epoch: float | None = None
     loss: float | None = None
+    metric: dict[str, float] | None = None
+    tokens_per_second: float | None = None
+    memory_gb: float | None = None
+    processes: int | None = None
+    halved: int | None = None
     eta_seconds: float | None = None
     message: str | None = None
 

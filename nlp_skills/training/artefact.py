@@ -13,11 +13,12 @@ from typing import Any
 
 import nlp_skills
 from nlp_skills import files
-from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import Lineage, LineageRun, ModelInfo
 from nlp_skills.training import base_model, own_code
 from nlp_skills.training.device import Device, deterministic, peak_memory_gb, processor
+from nlp_skills.training.fit import Fitted
+from nlp_skills.training.job import Job
 from nlp_skills.training.run import Recorder
 from nlp_skills.workspace import lineage, store
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -28,7 +29,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "t
 
 def place(version: VersionFolder, config: Config) -> Path:
     """Where the trained model goes: models/adapter/vN, or models/merged/vN when every weight was trained."""
-    return version.adapter if config.adapter == "lora" else version.merged
+    return version.merged if config.adapter == "full" else version.adapter
 
 
 def save_model(model: Any, tokenizer: Any, version: VersionFolder, config: Config) -> Path:
@@ -47,7 +48,7 @@ def save_model(model: Any, tokenizer: Any, version: VersionFolder, config: Confi
 
 
 def _write(model: Any, tokenizer: Any, made: Path, config: Config) -> None:
-    if config.adapter == "lora":
+    if config.adapter != "full":
         settings = model.peft_config["default"]
         # The name a person chose, not this machine's cache.
         settings.base_model_name_or_path = config.base_model
@@ -61,11 +62,12 @@ def _write(model: Any, tokenizer: Any, made: Path, config: Config) -> None:
         tokenizer.save_pretrained(made)
 
 
-def model_info(version: VersionFolder, task: Task, config: Config, device: Device, model: Any, base: str) -> ModelInfo:
-    """model_info.json's content, from the model as it was trained. `base` is the base model's fingerprint."""
+def model_info(job: Job, device: Device, model: Any) -> ModelInfo:
+    """model_info.json's content, from the model as it was trained."""
+    version, task, config = job.version, job.task, job.config
     saved = str(place(version, config).relative_to(version.task_root))
-    lora = config.adapter == "lora"
-    counts = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    adapter = config.adapter != "full"
+    counts = [(_weights(weight), weight.requires_grad) for weight in model.parameters()]
     trained = sum(count for count, trains in counts if trains)
     total = sum(count for count, _trains in counts)
     folder = base_model.locate(config.base_model, root=version.task_root)
@@ -73,32 +75,36 @@ def model_info(version: VersionFolder, task: Task, config: Config, device: Devic
         version=version.name,
         base_model=config.base_model,
         base_model_revision=base_model.revision(folder),
-        base_model_hash=base,
-        adapter_path=saved if lora else None,
-        merged_path=None if lora else saved,
+        base_model_hash=job.base_hash,
+        adapter_path=saved if adapter else None,
+        merged_path=None if adapter else saved,
         dtype=device.dtype,
-        parameters=total - trained if lora else total,
+        quantization="nf4" if config.adapter == "qlora" else None,
+        parameters=total - trained if adapter else total,
         trainable_parameters=trained,
         input_template=task.input_template,
         output_format=task.output_format,
         system_prompt=config.system_prompt,
+        chat_template=base_model.template_text(config.chat_template),
         chat_template_kwargs=config.chat_template_kwargs,
+        init_from=config.init_from,
         created=files.now(),
     )
 
 
-def record_setup(
-    folder: TaskFolder, version: VersionFolder, config: Config, device: Device, *, base: str, step: int
-) -> LineageRun:
-    """The lineage's `config:` and `environment:`, true from the first step on, and what `run:` will say of the setup.
+def _weights(parameter: Any) -> int:
+    """How many weights a tensor holds: two share a byte where they have four bits each."""
+    return int(parameter.numel()) * (2 if type(parameter).__name__ == "Params4bit" else 1)
 
-    `base` is the base model's fingerprint, `step` where a stopped run goes on from (0: a new run).
-    """
-    earlier = version.lineage() if step else None
+
+def record_setup(job: Job, device: Device) -> LineageRun:
+    """The lineage's `config:` and `environment:`, true from the first step on, and what `run:` will say of it."""
+    version, config = job.version, job.config
+    earlier = version.lineage() if job.step else None
     before = earlier.run if earlier else None
-    around = environment(folder.root, device)
+    around = environment(job.folder.root, device)
     if earlier:
-        around |= _resumed(earlier, around, step)
+        around |= _resumed(earlier, around, job.step)
     lineage.record(version, config=lineage.config_section(config), environment=around)
     return LineageRun(
         state="running",
@@ -108,9 +114,9 @@ def record_setup(
         peak_memory_gb=before.peak_memory_gb if before else None,
         by=lineage.whoami(),
         config_hash=lineage.config_hash(version.config_path),
-        base_model_hash=base,
-        base_model_revision=base_model.revision(base_model.locate(config.base_model, root=folder.root)),
-        pinned=pinned(folder),
+        base_model_hash=job.base_hash,
+        base_model_revision=base_model.revision(base_model.locate(config.base_model, root=job.folder.root)),
+        pinned=pinned(job.folder),
     )
 
 
@@ -126,7 +132,7 @@ def record_model(version: VersionFolder, info: ModelInfo) -> None:
     lineage.record(version, model=lineage.model_section(info, version))
 
 
-def record_run(version: VersionFolder, begun: LineageRun, device: Device, recorder: Recorder) -> None:
+def record_run(job: Job, begun: LineageRun, device: Device, recorder: Recorder, fitted: Fitted | None) -> None:
     """The lineage's `run:` once the run is over, however it ended; `begun` is what `record_setup` gave."""
     status = recorder.status
     ended = {
@@ -137,9 +143,15 @@ def record_run(version: VersionFolder, begun: LineageRun, device: Device, record
         "steps": status.step,
         "tokens": recorder.tokens,
         "peak_memory_gb": round(max(begun.peak_memory_gb or 0.0, peak_memory_gb(device)), 2),
+        "processes": job.processes if job.processes > 1 else None,
+        "micro_batch": job.micro_batch,
+        "tokens_per_second": status.tokens_per_second,
         "final_loss": None if recorder.final_loss is None else round(recorder.final_loss, 4),
+        "best_step": fitted.best_step if fitted else None,
+        "valid": {name: round(value, 4) for name, value in fitted.valid.items()} if fitted else {},
+        "reason": status.reason,
     }
-    lineage.record(version, run=begun.model_copy(update=ended))
+    lineage.record(job.version, run=begun.model_copy(update=ended))
 
 
 def environment(root: Path, device: Device) -> dict[str, str]:

@@ -84,8 +84,17 @@ def revision(folder: str) -> str | None:
     return path.name if path.parent.name == "snapshots" else None
 
 
-def load_tokenizer(base_model: str, *, root: Path | None = None, revision: str | None = None) -> Any:
+def template_text(chat_template: str | None) -> str | None:
+    """The text of a chat template that config.yaml names; None where the base model's own is used."""
+    return chat_template
+
+
+def load_tokenizer(
+    base_model: str, *, root: Path | None = None, revision: str | None = None, chat_template: str | None = None
+) -> Any:
     """The base model's tokenizer, with a pad token (the end-of-turn token where it has none).
+
+    `chat_template`: what config.yaml names instead of the tokenizer's own.
 
     Raises:
         Unavailable: the model is not there, or its tokenizer cannot be read.
@@ -98,6 +107,8 @@ def load_tokenizer(base_model: str, *, root: Path | None = None, revision: str |
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if chat_template is not None:
+        tokenizer.chat_template = template_text(chat_template)
     return tokenizer
 
 

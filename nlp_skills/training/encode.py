@@ -38,6 +38,16 @@ class Encoded:
         """What the loss compares with: nothing on the prompt, the ids themselves on the answer."""
         return [IGNORED] * len(self.prompt) + self.completion
 
+    @property
+    def learnt(self) -> int:
+        """Tokens the loss is on."""
+        return len(self.completion)
+
+    def marked(self, tokenizer: Any) -> str:
+        """The row decoded on one line, what is learnt between ⟦ and ⟧; the middle of a long one is left out."""
+        prompt, completion = (escaped(tokenizer.decode(ids)) for ids in (self.prompt, self.completion))
+        return in_one_line(f"{prompt}⟦{completion}⟧")
+
     def shortened(self, max_length: int) -> Encoded:
         """Within `max_length` by leaving out the middle of the prompt.
 
@@ -67,14 +77,13 @@ def encode(tokenizer: Any, renderer: Renderer, row: dict[str, Any], line: int = 
     return Encoded(line, *renderer.ids(tokenizer, row))
 
 
-def marked(tokenizer: Any, row: Encoded, limit: int = 900) -> str:
-    """The row decoded on one line, what is learnt between ⟦ and ⟧; the middle of a long one is left out."""
-    prompt, completion = (_escaped(tokenizer.decode(ids)) for ids in (row.prompt, row.completion))
-    text = f"{prompt}⟦{completion}⟧"
+def in_one_line(text: str, limit: int = 900) -> str:
+    """At most some 900 characters of a text, its middle left out."""
     return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text without line breaks and control characters, which are written as Python writes them."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

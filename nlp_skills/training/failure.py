@@ -9,6 +9,8 @@ from pathlib import Path
 from nlp_skills.errors import Problem, Unavailable
 from nlp_skills.files import storage_problem
 from nlp_skills.i18n import _
+from nlp_skills.schema.version import RunReason
+from nlp_skills.training.health import Unhealthy
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 _MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
@@ -23,13 +25,28 @@ def explain(error: BaseException, folder: Path) -> Problem | None:
     code = _storage_error(error)
     if code is not None:
         return storage_problem(OSError(code, os.strerror(code)), folder)
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY):
+    if _is_memory(error):
         return Unavailable(
             _("not enough memory for this training"),
             cause=str(error).splitlines()[0][:300] if str(error) else None,
             mend=_("halve batch_size and double gradient_accumulation, or lower max_length"),
         )
     return None
+
+
+def reason(error: BaseException) -> RunReason | None:
+    """The name of what went wrong, where it has one."""
+    if isinstance(error, Unhealthy):
+        return error.reason
+    if _storage_error(error) is not None:
+        return "disk_full"
+    if _is_memory(error):
+        return "out_of_memory"
+    return "refused" if isinstance(error, Problem) else None
+
+
+def _is_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY)
 
 
 def _storage_error(error: BaseException) -> int | None:

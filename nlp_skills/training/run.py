@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import time
 import types
 import warnings
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills import files
-from nlp_skills.schema.version import RunState, RunStatus
+from nlp_skills.schema.version import RunReason, RunState, RunStatus
 from nlp_skills.workspace.folder import VersionFolder
 
 HEARTBEAT_SECONDS = 1.0
@@ -33,6 +34,7 @@ class Recorder:
             version=version.name,
             state="running",
             pid=os.getpid(),
+            host=socket.gethostname(),
             started=started or now,
             updated=now,
             step=step,
@@ -60,18 +62,26 @@ class Recorder:
         if time.monotonic() - self._written >= HEARTBEAT_SECONDS:
             self._write()
 
-    def measure(self, **values: Any) -> None:
-        """Append one line to metrics.jsonl: step, epoch and whatever was measured there."""
+    def measure(self, **values: Any) -> dict[str, Any]:
+        """Append one line to metrics.jsonl: step, epoch and whatever was measured there. Returns the line."""
         if (loss := values.get("loss")) is not None:
             self.losses.append(loss)
             self._set(loss=loss)
         line = {**values, "tokens": self.tokens, "seconds": round(self.seconds, 3)}
         with open(self.version.metrics_path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, allow_nan=False) + "\n")
+        return line
 
-    def end(self, state: RunState, message: str | None = None) -> RunStatus:
+    def halve(self, step: int, kept: list[dict[str, Any]]) -> None:
+        """Memory ran out: the run goes on from `step` with smaller batches, `kept` being its figures up to there."""
+        self.losses = [line["loss"] for line in kept if "loss" in line]
+        self.tokens = kept[-1].get("tokens", 0) if kept else 0
+        self._set(step=step, halved=(self.status.halved or 0) + 1)
+        self._write()
+
+    def end(self, state: RunState, message: str | None = None, *, reason: RunReason | None = None) -> RunStatus:
         """The run is over."""
-        self._set(state=state, message=message, ended=files.now(), eta_seconds=None)
+        self._set(state=state, message=message, reason=reason, ended=files.now(), eta_seconds=None)
         self._write()
         return self.status
 

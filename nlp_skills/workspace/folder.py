@@ -55,7 +55,7 @@ class VersionFolder:
 
     @property
     def run(self) -> Path:
-        """The run folder: status.json, metrics.jsonl, train.log."""
+        """The run folder: status.json, metrics.jsonl, train.log, and what a detached run said (output.log)."""
         return self.root / "run"
 
     @property
@@ -65,6 +65,16 @@ class VersionFolder:
     @property
     def metrics_path(self) -> Path:
         return self.run / "metrics.jsonl"
+
+    @property
+    def output_path(self) -> Path:
+        """What a detached run writes to its terminal, which it has not."""
+        return self.run / "output.log"
+
+    @property
+    def curve_path(self) -> Path:
+        """The run's curves, drawn."""
+        return self.run / "loss.svg"
 
     @property
     def checkpoints(self) -> Path:
@@ -143,6 +153,10 @@ class TaskFolder:
     def split(self, name: str) -> Path:
         """data/train.jsonl, data/valid.jsonl or data/test.jsonl."""
         return self.root / "data" / f"{name}.jsonl"
+
+    def preferences(self, name: str) -> Path:
+        """data/preferences/train.jsonl or valid.jsonl: what dpo, orpo and kto learn from."""
+        return self.root / "data" / "preferences" / f"{name}.jsonl"
 
     def task(self) -> Task:
         return Task.load(self.task_path)

@@ -23,7 +23,7 @@ def trained(tuned_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A task with data and one trained version, made by the real steps; copied by the tests, never changed."""
     from nlp_skills.data.regenerate import regenerate
     from nlp_skills.schema.training import Config
-    from nlp_skills.training import sft
+    from nlp_skills.training.train import train
 
     root = tmp_path_factory.mktemp("trained") / "sentiment"
     root.mkdir()
@@ -37,7 +37,7 @@ def trained(tuned_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     Config.model_validate({**training.model_dump(), "epochs": 1}).save(folder.version("v1").config_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NLP_SKILLS_DETERMINISTIC", "1")
-        assert sft.train(folder, "v1").state == "completed"
+        assert train(folder, "v1").state == "completed"
     return root
 
 

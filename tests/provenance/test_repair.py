@@ -22,12 +22,12 @@ _KEPT: dict[str, Path] = {}
 @pytest.fixture
 def v1(ready: Ready, project: Path, tmp_path_factory: pytest.TempPathFactory) -> VersionFolder:
     """A version that was really trained, with a person's notes; trained once, copied for each test."""
-    from nlp_skills.training import sft
+    from nlp_skills.training.train import train
 
     if "task" not in _KEPT:
         made = ready(epochs=1)
         lineage.ensure(made.version("v1"), changes=["initial version", "seed 3, as ever"])
-        assert sft.train(made, "v1").state == "completed"
+        assert train(made, "v1").state == "completed"
         yaml.change(made.version("v1").lineage_path, {("notes",): "Trained on a quiet day.\nKeep."})
         _KEPT["task"] = Path(shutil.copytree(made.root, tmp_path_factory.mktemp("kept") / "sentiment", symlinks=True))
         shutil.rmtree(made.root)

@@ -28,7 +28,7 @@ def trained(tuned_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nlp_skills.data.regenerate import regenerate
     from nlp_skills.evaluation import evaluate
     from nlp_skills.schema.training import Config
-    from nlp_skills.training import sft
+    from nlp_skills.training.train import train
 
     root = tmp_path_factory.mktemp("trained") / "sentiment"
     root.mkdir()
@@ -46,7 +46,7 @@ def trained(tuned_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lineage.ensure(v1, changes=["initial version"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NLP_SKILLS_DETERMINISTIC", "1")
-        assert sft.train(folder, "v1").state == "completed"
+        assert train(folder, "v1").state == "completed"
         evaluate.evaluate(folder, "v1", base_baseline=False)
     return root
 

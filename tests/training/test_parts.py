@@ -11,31 +11,40 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fixtures_training import job_of
 
 from nlp_skills import files
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import RunStatus
-from nlp_skills.training import device, failure, run, trainer
+from nlp_skills.training import adapters, arguments, device, failure, run, trainer
 from nlp_skills.training.encode import Encoded
+from nlp_skills.training.methods import sft
+from nlp_skills.training.order import LengthGrouped
 from nlp_skills.workspace import runs
 
 CPU = device.Device("cpu", "cpu", "float32", None)
 
 
-def order(sampler: trainer.LengthGrouped, epoch: int) -> list[int]:
+def settings_of(config: Config, out: Path, *, validate: bool = False) -> Any:
+    """TRL's settings for a configuration, its checkpoints under `out`."""
+    return arguments.made(job_of(config, out), CPU, log_every=1, validate=validate, checkpointing=False)
+
+
+def order(sampler: LengthGrouped, epoch: int) -> list[int]:
     sampler.set_epoch(epoch)
     return list(sampler)
 
 
 def test_the_order_is_seeded_complete_and_new_each_epoch() -> None:
     lengths = [10 + number * 7 % 50 for number in range(203)]
-    sampler = trainer.LengthGrouped(lengths, 8, seed=1)
+    sampler = LengthGrouped(lengths, 8, seed=1)
     assert sorted(order(sampler, 0)) == list(range(203))
-    assert order(sampler, 0) == order(trainer.LengthGrouped(lengths, 8, seed=1), 0)
+    assert order(sampler, 0) == order(LengthGrouped(lengths, 8, seed=1), 0)
     assert order(sampler, 0) != order(sampler, 1)
-    assert order(sampler, 0) != order(trainer.LengthGrouped(lengths, 8, seed=2), 0)
+    assert order(sampler, 0) != order(LengthGrouped(lengths, 8, seed=2), 0)
 
 
 def test_batches_hold_rows_of_similar_length() -> None:
@@ -45,7 +54,7 @@ def test_batches_hold_rows_of_similar_length() -> None:
         batches = [rows[at : at + 8] for at in range(0, len(rows), 8)]
         return sum(max(lengths[row] for row in batch) * len(batch) for batch in batches) - sum(lengths)
 
-    assert padding(order(trainer.LengthGrouped(lengths, 8, seed=0), 0)) < padding(list(range(400))) / 4
+    assert padding(order(LengthGrouped(lengths, 8, seed=0), 0)) < padding(list(range(400))) / 4
 
 
 @pytest.mark.parametrize(
@@ -54,10 +63,9 @@ def test_batches_hold_rows_of_similar_length() -> None:
 )
 def test_settings_use_no_name_that_is_going_away(settings: dict[str, object], tmp_path: Path) -> None:
     config = Config.model_validate({"base_model": "x", **settings})
-    plan = trainer.Plan.of(config, 100)
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        made = trainer.settings(config, CPU, plan, tmp_path, validate=True, checkpointing=False)
+        made = settings_of(config, tmp_path, validate=True)
     assert made.learning_rate == config.learning_rate and made.seed == config.seed
     assert made.dataset_kwargs == {"skip_prepare_dataset": True}
 
@@ -71,10 +79,12 @@ def test_the_plan_is_what_the_trainer_does(
     settings = {"batch_size": batch, "gradient_accumulation": accumulation, "epochs": epochs}
     config = Config.model_validate({"base_model": str(tiny_base), **settings})
     plan = trainer.Plan.of(config, rows)
-    made = trainer.trainer_class()(
+    sampler = LengthGrouped([5] * rows, config.effective_batch, 0)
+    parts = trainer.Parts(sampler=sampler, optimizer=lambda _model, _settings: None)
+    made = trainer.with_parts(sft.trainer_class(config), parts)(
         model=base_model.load_model(str(tiny_base), CPU),
-        args=trainer.settings(config, CPU, plan, tmp_path, validate=False, checkpointing=False),
-        train_dataset=trainer.dataset([Encoded(1, [5, 6, 7], [8, 2])] * rows),
+        args=settings_of(config, tmp_path),
+        train_dataset=sft.dataset([Encoded(1, [5, 6, 7], [8, 2])] * rows, config),
         processing_class=base_model.load_tokenizer(str(tiny_base)),
     )
     made.train()
@@ -90,13 +100,13 @@ def test_the_cheap_cpu_loss_is_trls_loss(tiny_base: Path, tmp_path: Path) -> Non
     config = Config.model_validate({"base_model": str(tiny_base), "lora": {"r": 4, "alpha": 8}})
     rows = [Encoded(1, [5, 6, 7, 9], [8, 2]), Encoded(2, [5], [8, 9, 11, 2]), Encoded(3, [5, 7], [2])]
     losses, gradients = [], []
-    for kind in (trainer.trainer_class(), SFTTrainer):
+    for kind in (sft.trainer_class(config), SFTTrainer):
         made = kind(
             model=base_model.load_model(str(tiny_base), CPU),
-            args=trainer.settings(config, CPU, trainer.Plan(1, 1), tmp_path, validate=False, checkpointing=False),
-            train_dataset=trainer.dataset(rows),
+            args=settings_of(config, tmp_path),
+            train_dataset=sft.dataset(rows, config),
             processing_class=base_model.load_tokenizer(str(tiny_base)),
-            peft_config=trainer.lora(config),
+            peft_config=adapters.settings(config),
         )
         batch = made.data_collator([{"input_ids": row.ids, "labels": row.labels} for row in rows])
         loss = made.compute_loss(made.model, batch, num_items_in_batch=torch.tensor(7))
@@ -198,7 +208,7 @@ def test_a_checkpoint_without_its_last_file_does_not_count(tmp_path: Path) -> No
 
 def test_importing_the_room_loads_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "trl", "peft", "datasets", "sqlalchemy", "sklearn")
-    modules = "nlp_skills.training.sft, nlp_skills.cli.training, nlp_skills.training.gguf_convert"
+    modules = "nlp_skills.training.train, nlp_skills.cli.training, nlp_skills.training.gguf_convert"
     code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"

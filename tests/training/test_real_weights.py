@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nlp_skills.training import base_model, run, sft
+from nlp_skills.training import base_model, run
+from nlp_skills.training import train as training
 from nlp_skills.workspace.folder import TaskFolder
 
 pytestmark = pytest.mark.real_model
@@ -24,15 +25,15 @@ def test_smollm2_learns_and_answers_the_same_after_reloading(
     from nlp_skills.training.device import pick
 
     made: list[object] = []
-    save = sft.artefact.save_model
+    save = training.artefact.save_model
 
     def keep(model: object, *rest: object) -> Path:
         made.append(model)
         return save(model, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sft.artefact, "save_model", keep)
+    monkeypatch.setattr(training.artefact, "save_model", keep)
     folder = ready(train=40, base=smollm2, epochs=1, learning_rate=1e-3, lora={"r": 16, "alpha": 32})
-    assert sft.train(folder).state == "completed"
+    assert training.train(folder).state == "completed"
     version, info = folder.version("v1"), folder.version("v1").model_info()
     assert info is not None and info.base_model == smollm2 and info.parameters == 134_515_008
     losses = [line["loss"] for line in run.metrics(version) if "loss" in line]

@@ -20,7 +20,8 @@ from fixtures_training import moved_reviews
 
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.schema import yaml
-from nlp_skills.training import run, sft
+from nlp_skills.training import run
+from nlp_skills.training import train as training
 from nlp_skills.workspace import runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -172,7 +173,7 @@ def test_no_valid_rows_means_the_last_weights(ready: Ready) -> None:
     folder = ready(train=24, epochs=1)
     yaml.change(folder.sources_path, {("split", "valid"): 0.0, ("split", "train"): 0.7})
     folder.split("valid").write_text("")
-    status = sft.train(folder)
+    status = training.train(folder)
     assert status.state == "completed" and status.message is None
     assert not [line for line in run.metrics(folder.version("v1")) if "eval_loss" in line]
 
@@ -200,7 +201,7 @@ def test_ctrl_c_saves_and_the_next_train_ends_bit_for_bit_alike(ready: Ready, cl
     assert again is not None and again.started == status.started
 
     whole = TaskFolder.at(straight)
-    assert sft.train(whole).state == "completed"
+    assert training.train(whole).state == "completed"
     assert weights(folder) == weights(whole)
     figures = ("step", "loss", "eval_loss", "tokens")
     cut = [{key: line.get(key) for key in figures} for line in lines]
@@ -215,7 +216,7 @@ def test_a_killed_run_is_seen_as_dead_and_goes_on_from_its_checkpoint(ready: Rea
     running = version.status()
     assert runs.alive(running)
     with pytest.raises(Invalid, match=str(program.pid)):
-        sft.train(folder)
+        training.train(folder)
     program.kill()
     program.communicate(timeout=60)
     dead = version.status()
@@ -280,7 +281,7 @@ def test_a_missing_base_model_fails_before_anything_is_written(ready: Ready, cli
 def test_a_refused_preflight_leaves_no_run(ready: Ready) -> None:
     folder = ready(max_length=30)
     with pytest.raises(Invalid, match="longer than max_length"):
-        sft.train(folder)
+        training.train(folder)
     assert folder.task().history == []
     assert not folder.version("v1").run.exists()
 
@@ -288,7 +289,7 @@ def test_a_refused_preflight_leaves_no_run(ready: Ready) -> None:
 def test_settings_the_base_model_does_not_fit_are_named(ready: Ready) -> None:
     folder = ready(lora={"r": 8, "alpha": 16, "target_modules": ["no_such_layer"]})
     with pytest.raises(Invalid, match="do not fit") as refused:
-        sft.train(folder)
+        training.train(folder)
     assert refused.value.file == str(folder.version("v1").config_path)
     assert folder.task().status == "configuring"
     status = folder.version("v1").status()
@@ -313,7 +314,7 @@ def test_no_data_names_the_command_that_makes_it(ready: Ready) -> None:
     folder = ready()
     folder.split("train").unlink()
     with pytest.raises(Invalid) as refused:
-        sft.train(folder)
+        training.train(folder)
     assert refused.value.mend == "make it with: nlp-skills regenerate sentiment"
 
 
@@ -321,7 +322,7 @@ def test_an_archived_task_is_not_trained(ready: Ready) -> None:
     folder = ready()
     yaml.change(folder.task_path, {("status",): "archived"})
     with pytest.raises(Invalid, match="archived"):
-        sft.train(folder)
+        training.train(folder)
     assert folder.task().status == "archived"
     assert not folder.version("v1").run.exists()
 
@@ -331,7 +332,7 @@ def test_the_environment_names_the_commit(ready: Ready) -> None:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     for words in (["init", "-q"], ["add", "task.yaml"], [*identity, "commit", "-q", "-m", "one"]):
         subprocess.run(["git", "-C", str(folder.root), *words], check=True)
-    sft.train(folder)
+    training.train(folder)
     head = subprocess.run(["git", "-C", str(folder.root), "rev-parse", "HEAD"], capture_output=True, text=True)
     lineage = folder.version("v1").lineage()
     # The run itself has changed task.yaml (its status) by then.
@@ -343,5 +344,5 @@ def test_unavailable_is_for_the_machine(ready: Ready, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(extras, "installed", lambda module: module != "trl")
     with pytest.raises(Unavailable) as refused:
-        sft.train(ready())
+        training.train(ready())
     assert "[train]" in str(refused.value.mend)

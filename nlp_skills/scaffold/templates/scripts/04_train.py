@@ -7,7 +7,7 @@ Reads   data/train.jsonl, data/valid.jsonl, versions/vN/config.yaml
 Writes  models/adapter/vN (models/merged/vN when every weight is trained), versions/vN/run/,
         versions/vN/model_info.json, data_snapshot.json and lineage.yaml
 
-In Python: nlp_skills.training.sft.train(TaskFolder.at(TASK)).
+In Python: nlp_skills.training.training.train(TaskFolder.at(TASK)).
 """
 
 import argparse

@@ -1,45 +1,43 @@
-"""Supervised fine-tuning of one version, from its configuration to a saved model and its record.
+"""The training of one version, from its configuration to a saved model and its record.
 
-The order is: check, take the lock, decide where to start, run, save, record. Stopped or killed anywhere,
-the same command goes on from the last whole checkpoint.
+The order is: check, decide where to start, record the beginning; run; save, record the end. The task is locked
+while records change, not while the model learns, which takes hours in which other versions can be worked on.
+Stopped or killed anywhere, the same command goes on from the last whole checkpoint.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nlp_skills import extras, files, progress
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
-from nlp_skills.schema.task import Task
-from nlp_skills.schema.training import Config
-from nlp_skills.schema.version import RunStatus
-from nlp_skills.training import artefact, base_model, failure, identity, preflight, run, trainer
-from nlp_skills.training.device import Device, needs_checkpointing, pick, plain_attention
+from nlp_skills.schema.version import LineageRun, RunStatus
+from nlp_skills.training import (
+    artefact,
+    base_model,
+    curves,
+    failure,
+    fit,
+    identity,
+    preflight,
+    processes,
+    run,
+    trainer,
+)
+from nlp_skills.training.device import Device, pick
+from nlp_skills.training.job import Job
 from nlp_skills.workspace import active, digest, lifecycle, lineage, lock, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
-
-@dataclass(frozen=True)
-class Job:
-    """One training: what, with which settings, and from which checkpoint (None: from the start)."""
-
-    folder: TaskFolder
-    version: VersionFolder
-    task: Task
-    config: Config
-    identity: identity.Identity
-    checkpoint: Path | None = None
-
-    @property
-    def step(self) -> int:
-        """The step to go on from."""
-        return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
+# What a finished training waits for the task's lock: its result is worth more than anybody's patience.
+LOCK_SECONDS = 3600.0
 
 
 def train(
@@ -47,6 +45,7 @@ def train(
     version: str | None = None,
     *,
     resume: bool = True,
+    track: bool = False,
     on_checked: Callable[[preflight.Preflight], None] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> RunStatus:
@@ -56,6 +55,7 @@ def train(
         folder: the task.
         version: its name; the task's current one when left out.
         resume: False starts over, also over a completed version.
+        track: show the curves live in Trackio.
         on_checked: called with the preflight's result before the first step.
         on_stop: called when Ctrl-C or SIGTERM has been heard and the run is coming to its end.
 
@@ -63,7 +63,7 @@ def train(
         The run's status: completed, or interrupted with a checkpoint to go on from.
 
     Raises:
-        Invalid: the preflight found errors, or the checkpoint is of other data or settings.
+        Invalid: the preflight found errors, the checkpoint is of other data or settings, or the run went wrong.
         Unavailable: a package, the base model, memory or disk space is missing.
         KeyboardInterrupt: a second Ctrl-C; the last periodic checkpoint stays.
     """
@@ -71,9 +71,9 @@ def train(
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     found = preflight.configured(folder, version)
-    _refuse_a_second_run(found)
     with lock.writing(folder):
-        job = _job(folder, found)
+        _refuse_a_second_run(found)
+        job = _job(folder, found, track=track)
         if resume and _completed(job):
             _point(job)  # a kill may have come between the model and the link
             status = found.status()
@@ -85,7 +85,8 @@ def train(
             on_checked(checked)
         if not checked.ok:
             raise checked.problem()
-        return _recorded(job, checked, on_stop or (lambda: None))
+        begun = _begin(job)
+    return _carry_out(begun, checked, on_stop or (lambda: None))
 
 
 def _refuse_a_second_run(version: VersionFolder) -> None:
@@ -98,16 +99,26 @@ def _refuse_a_second_run(version: VersionFolder) -> None:
         )
 
 
-def _job(folder: TaskFolder, version: VersionFolder) -> Job:
+def _job(folder: TaskFolder, version: VersionFolder, *, track: bool) -> Job:
     task, config = folder.task(), version.config()
-    preflight.refuse_unavailable(task, config, version)
+    preflight.refuse_unavailable(task, version)
     if not folder.split("train").is_file():
         raise Invalid(
             _("there is no data to train on"),
             file=folder.split("train"),
             mend=_("make it with: nlp-skills regenerate {task}", task=folder.root.name),
         )
-    return Job(folder, version, task, config, identity.of(folder, task, config))
+    return Job(
+        folder,
+        version,
+        task,
+        config,
+        identity.of(folder, task, config),
+        micro_batch=config.batch_size,
+        accumulation=config.gradient_accumulation,
+        processes=processes.count(),
+        track=track,
+    )
 
 
 def _completed(job: Job) -> bool:
@@ -148,54 +159,108 @@ def _starting_point(job: Job, resume: bool) -> Job:
             cause=_("changed since: {names}", names=", ".join(changed)),
             mend=_("put these back as they were, or start over with --again"),
         )
-    return Job(job.folder, job.version, job.task, job.config, job.identity, checkpoint)
+    return dataclasses.replace(job, checkpoint=checkpoint)
 
 
-def _recorded(job: Job, checked: preflight.Preflight, on_stop: Callable[[], None]) -> RunStatus:
-    """Run the job and leave the records right, however it ends."""
+@dataclass
+class _Begun:
+    """A training that is recorded as running. `job` is replaced when it goes on with smaller batches."""
+
+    job: Job
+    device: Device
+    record: LineageRun
+    recorder: run.Recorder
+
+
+def _begin(job: Job) -> _Begun:
+    """Leave the records saying what starts now, or as they were."""
     from nlp_skills.data import snapshot
 
-    full = job.config.adapter == "full"
     if job.folder.task().status == "training":
         _move(job, "configuring", "the training before was killed")
     _move(job, "training", f"training {job.version.name}" + (f" from step {job.step}" if job.step else ""))
-    device = pick(cuda_devices=job.task.execution.cuda_devices, train_all_weights=full)
     try:
+        full = job.config.adapter == "full"
+        device = pick(cuda_devices=job.task.execution.cuda_devices, train_all_weights=full)
         snapshot.write(job.folder, job.version)
-        begun = artefact.record_setup(
-            job.folder, job.version, job.config, device, base=job.identity[job.config.base_model], step=job.step
-        )
-        recorder = _recorder(job)
+        return _Begun(job, device, artefact.record_setup(job, device), _recorder(job))
     except BaseException as error:
         _move(job, "configuring", f"training failed: {failure.in_short(error)}")
         raise
+
+
+def _carry_out(begun: _Begun, checked: preflight.Preflight, on_stop: Callable[[], None]) -> RunStatus:
+    """Run it and leave the records right, however it ends."""
+    job, recorder = begun.job, begun.recorder
     try:
         log = job.version.run / "train.log"
         with run.Stop(on_stop) as stop, run.library_log(log), base_model.without_bars():
-            message = _run(job, checked, device, recorder, stop)
-        status = recorder.end("completed", message)
-        _move(job, "evaluating", f"trained {job.version.name}")
+            fitted = _fitted(begun, checked, stop)
+            with _records(job):
+                _save(job, begun.device, fitted)
+        status = _ended(begun, "completed", fitted=fitted)
     except run.Interrupted as stopped:
-        status = recorder.end("interrupted", f"stopped at step {stopped.step}, checkpoint saved")
-        _move(job, "configuring", f"training {stopped}")
+        status = _ended(begun, "interrupted", f"stopped at step {stopped.step}, checkpoint saved")
+    except KeyboardInterrupt:
+        _ended(begun, "interrupted", f"stopped at step {recorder.status.step}")
+        raise
     except BaseException as error:
-        problem = _failed(job, recorder, error)
-        artefact.record_run(job.version, begun, device, recorder)
+        problem = failure.explain(error, job.folder.root)
+        _ended(begun, "failed", failure.in_short(error), reason=failure.reason(error))
         if problem is None or problem is error:
             raise
         raise problem from error
-    artefact.record_run(job.version, begun, device, recorder)
-    if status.state == "completed":
-        _point(job)
     return status
 
 
-def _failed(job: Job, recorder: run.Recorder, error: BaseException) -> Exception | None:
-    stopped = isinstance(error, KeyboardInterrupt)
-    text = f"stopped at step {recorder.status.step}" if stopped else failure.in_short(error)
-    recorder.end("interrupted" if stopped else "failed", text)
-    _move(job, "configuring", f"training {text}" if stopped else f"training failed: {text}")
-    return failure.explain(error, job.folder.root)
+def _fitted(begun: _Begun, checked: preflight.Preflight, stop: run.Stop) -> fit.Fitted:
+    """Train; where memory runs out, once more from the last checkpoint with half the rows in memory."""
+    job = begun.job
+    try:
+        return fit.run_through(job, checked, begun.device, begun.recorder, stop)
+    except Exception as error:
+        smaller = job.halved() if job.processes == 1 and failure.reason(error) == "out_of_memory" else None
+        if smaller is None:
+            raise
+        # What the traceback holds on to is what there was no room for.
+        error.__traceback__ = None
+    gc.collect()
+    begun.job = dataclasses.replace(smaller, checkpoint=trainer.last_checkpoint(job.version.checkpoints))
+    begun.recorder.halve(begun.job.step, run.rewind(job.version, begun.job.step))
+    progress.notice(
+        _("memory ran out; going on from step {step} with {rows} rows at a time, {times} times a step",
+          step=begun.job.step, rows=begun.job.micro_batch, times=begun.job.accumulation)
+    )  # fmt: skip
+    stop.in_loop = False
+    return fit.run_through(begun.job, checked, begun.device, begun.recorder, stop)
+
+
+def _records(job: Job) -> Any:
+    """The task's lock, for as long as it takes."""
+    return lock.writing(job.folder, wait_seconds=LOCK_SECONDS)
+
+
+_NEXT: dict[str, tuple[Any, str]] = {
+    "completed": ("evaluating", "trained {version}"),
+    "interrupted": ("configuring", "training {message}"),
+    "failed": ("configuring", "training failed: {message}"),
+}
+
+
+def _ended(
+    begun: _Begun, state: Any, message: str | None = None, *, reason: Any = None, fitted: fit.Fitted | None = None
+) -> RunStatus:
+    """The records of a run that is over; a completed one leads to the model it left."""
+    job = begun.job
+    with _records(job):
+        status = begun.recorder.end(state, message or (fitted.words if fitted else None), reason=reason)
+        to, words = _NEXT[state]
+        _move(job, to, words.format(version=job.version.name, message=message))
+        artefact.record_run(job, begun.record, begun.device, begun.recorder, fitted)
+        curves.draw(job.version)
+        if state == "completed":
+            _point(job)
+    return status
 
 
 def _move(job: Job, to: Any, reason: str) -> None:
@@ -230,54 +295,10 @@ def _seconds_recorded(job: Job) -> float:
     return (ran.seconds if ran and ran.steps == job.step else None) or 0.0
 
 
-def _run(job: Job, checked: preflight.Preflight, device: Device, recorder: run.Recorder, stop: run.Stop) -> str | None:
-    """Load, train, save. Returns a sentence on which weights were kept."""
-    plan = trainer.Plan.of(job.config, len(checked.encoded["train"]))
-    tokenizer = base_model.load_tokenizer(job.config.base_model, root=job.folder.root)
-    model = base_model.load_model(job.config.base_model, device, root=job.folder.root)
-    label = _("training {version}", version=job.version.name)
-    with progress.bar(label, plan.total_steps - job.step) as bar:
-        made = _trainer(job, checked, device, plan, model, tokenizer)
-        made.add_callback(trainer.watcher(recorder, stop, bar, plan))
-        made.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
-    stop.in_loop = False
-    _save(job, device, made.model, tokenizer)
-    recorder.tokens = int(made.state.num_input_tokens_seen)
-    recorder.step(made.state.global_step, made.state.max_steps, made.state.epoch, None)
-    best = made.state.best_global_step
-    return f"kept the weights of step {best}, the lowest loss on valid" if best else None
-
-
-def _trainer(
-    job: Job, checked: preflight.Preflight, device: Device, plan: trainer.Plan, model: Any, tokenizer: Any
-) -> Any:
-    from transformers import PrinterCallback
-
-    rows, valid = checked.encoded["train"], checked.encoded.get("valid") or None
-    longest = max(len(row) for row in rows)
-    if plain_attention(device, longest):
-        model.set_attn_implementation("eager")
-    crowded = needs_checkpointing(device, model, job.config.batch_size, longest)
-    arguments = trainer.settings(
-        job.config, device, plan, job.version.checkpoints, validate=valid is not None, checkpointing=crowded
-    )
-    with trainer.refusals(job.version.config_path):
-        made = trainer.trainer_class()(
-            model=model,
-            args=arguments,
-            train_dataset=trainer.dataset(rows),
-            eval_dataset=None if valid is None else trainer.dataset(valid),
-            processing_class=tokenizer,
-            peft_config=trainer.lora(job.config),
-        )
-    made.remove_callback(PrinterCallback)
-    return made
-
-
-def _save(job: Job, device: Device, model: Any, tokenizer: Any) -> None:
+def _save(job: Job, device: Device, fitted: fit.Fitted) -> None:
     """The model, its description, and nothing that speaks of an earlier model of this name."""
-    artefact.save_model(model, tokenizer, job.version, job.config)
-    info = artefact.model_info(job.version, job.task, job.config, device, model, job.identity[job.config.base_model])
+    artefact.save_model(fitted.model, fitted.tokenizer, job.version, job.config)
+    info = artefact.model_info(job, device, fitted.model)
     artefact.record_model(job.version, info)
     for stale in (job.version.results_path, job.version.report_path):
         stale.unlink(missing_ok=True)

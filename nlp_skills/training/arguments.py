@@ -1,0 +1,164 @@
+"""config.yaml as TRL's settings: the only place that knows what TRL calls things."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nlp_skills.errors import Invalid
+from nlp_skills.i18n import _
+from nlp_skills.schema.training import Config, Method
+from nlp_skills.training.device import Device
+from nlp_skills.training.job import Job
+
+# What each of TRL's names that we set ourselves is called in config.yaml (None: not a person's to set).
+OURS: dict[str, str | None] = {
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation",
+    "learning_rate": "learning_rate",
+    "warmup_steps": "warmup_ratio",
+    "lr_scheduler_type": "scheduler",
+    "weight_decay": "weight_decay",
+    "seed": "seed",
+    "data_seed": "seed",
+    "beta": "beta",
+    "max_length": "max_length",
+    "packing": "packing",
+    "chat_template_path": "chat_template",
+    "metric_for_best_model": "early_stopping",
+    "load_best_model_at_end": "early_stopping",
+    "train_sampling_strategy": "class_balance",
+    **dict.fromkeys(
+        ("output_dir", "dataset_kwargs", "report_to", "disable_tqdm", "save_strategy", "save_steps", "eval_strategy",
+         "eval_steps", "save_total_limit", "push_to_hub", "hub_token", "hub_model_id", "resume_from_checkpoint",
+         "remove_unused_columns", "use_cpu", "trust_remote_code", "logging_steps", "eos_token", "pad_token",
+         "max_steps", "greater_is_better", "include_num_input_tokens_seen", "logging_nan_inf_filter"),
+    ),
+}  # fmt: skip
+
+
+def config_class(method: Method) -> Any:
+    """TRL's class of settings for a method."""
+    if method == "orpo":
+        # Experimental in TRL, and says so at every import.
+        import os
+
+        os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+        from trl.experimental.orpo import ORPOConfig
+
+        return ORPOConfig
+    import trl
+
+    return {"sft": trl.SFTConfig, "dpo": trl.DPOConfig, "kto": trl.KTOConfig}[method]
+
+
+def made(
+    job: Job, device: Device, *, log_every: int, validate: bool, checkpointing: bool, best_by: str = "eval_loss"
+) -> Any:
+    """The settings of one run.
+
+    Raises:
+        Invalid: TRL refuses one of them, with the file it is in.
+    """
+    kind = config_class(job.config.method)
+    values = {
+        **_of_config(job),
+        **_of_machine(device, checkpointing),
+        "output_dir": str(job.version.checkpoints),
+        "logging_steps": log_every,
+        "eval_strategy": "epoch" if validate else "no",
+        "load_best_model_at_end": validate,
+        "metric_for_best_model": best_by if validate else None,
+        "greater_is_better": best_by != "eval_loss" if validate else None,
+    }
+    extra = checked_extra(job.config, job.version.config_path)
+    with refusals(job.version.config_path):
+        return kind(**{**_known(kind, values), **extra})
+
+
+def checked_extra(config: Config, path: Path) -> dict[str, Any]:
+    """`extra:` of config.yaml, every name of it known to the installed TRL.
+
+    Raises:
+        Invalid: TRL has no such setting, or it is one that config.yaml sets under a name of its own.
+    """
+    known = _fields(config_class(config.method))
+    for name in config.extra or {}:
+        if name in OURS:
+            ours = OURS[name]
+            mend = _("set {ours} beside extra: instead", ours=ours) if ours else _("remove it; this is decided for you")
+            raise Invalid(_("extra: {name} is not passed through", name=name), file=path, mend=mend)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise Invalid(
+                _("extra: the installed TRL has no setting {name} for {method}", name=name, method=config.method),
+                file=path,
+                mend=_("did you mean {name}?", name=close[0]) if close else _("correct it, or remove it"),
+            )
+    return dict(config.extra or {})
+
+
+def _of_config(job: Job) -> dict[str, Any]:
+    config = job.config
+    return {
+        "num_train_epochs": config.epochs,
+        "per_device_train_batch_size": job.micro_batch,
+        "per_device_eval_batch_size": job.micro_batch * 2,
+        "gradient_accumulation_steps": job.accumulation,
+        "learning_rate": config.learning_rate,
+        "warmup_steps": config.warmup_ratio,
+        "lr_scheduler_type": config.scheduler,
+        "weight_decay": config.weight_decay,
+        "seed": config.seed,
+        "data_seed": config.seed,
+        **({} if config.beta is None else {"beta": config.beta}),
+        # Rows come encoded; TRL would cut at max_length and drop what has no loss left, saying nothing.
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "max_length": None,
+        "include_num_input_tokens_seen": "non_padding",
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+    }
+
+
+def _of_machine(device: Device, checkpointing: bool) -> dict[str, Any]:
+    return {
+        "bf16": device.autocast == "bfloat16",
+        "fp16": device.autocast == "float16",
+        "use_cpu": device.type == "cpu",
+        "gradient_checkpointing": False,
+        "activation_checkpointing": checkpointing,
+        "dataloader_pin_memory": device.type == "cuda",
+    }
+
+
+def _fields(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind) if field.init}
+
+
+def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those a method's class has: the preference methods have no `dataset_kwargs`."""
+    fields = _fields(kind)
+    return {name: value for name, value in values.items() if name in fields}
+
+
+@contextlib.contextmanager
+def refusals(config_path: Path) -> Iterator[None]:
+    """What PEFT and TRL refuse on construction is a wrong setting; say which file it is in."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise Invalid(
+            _("these training settings do not fit the base model"),
+            file=config_path,
+            cause=str(error).splitlines()[0][:300],
+            mend=_("correct the file; lora.target_modules: all-linear suits every model"),
+        ) from error

@@ -1,0 +1,50 @@
+"""One training, as everything in this room hands it on."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from nlp_skills.schema.task import Task
+from nlp_skills.schema.training import Config
+from nlp_skills.training.identity import Identity
+from nlp_skills.workspace.folder import TaskFolder, VersionFolder
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, with which settings, and from which checkpoint (None: from the start).
+
+    One optimiser step sees `config.effective_batch` rows: `micro_batch` at once on each of `processes` devices,
+    `accumulation` times.
+    """
+
+    folder: TaskFolder
+    version: VersionFolder
+    task: Task
+    config: Config
+    identity: Identity
+    micro_batch: int
+    accumulation: int
+    processes: int = 1
+    checkpoint: Path | None = None
+    track: bool = False
+
+    @property
+    def step(self) -> int:
+        """The step to go on from."""
+        return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
+
+    @property
+    def base_hash(self) -> str:
+        """The base model's fingerprint."""
+        return self.identity[self.config.base_model]
+
+    def halved(self) -> Job | None:
+        """The same training with at most half the rows in memory at once; None where one row is held already."""
+        each = self.config.effective_batch // self.processes
+        smaller = [size for size in range(1, self.micro_batch // 2 + 1) if each % size == 0]
+        if not smaller:
+            return None
+        return dataclasses.replace(self, micro_batch=smaller[-1], accumulation=each // smaller[-1])

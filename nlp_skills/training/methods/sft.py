@@ -1,0 +1,204 @@
+"""Supervised fine-tuning: a prompt, and the one answer that the model should give."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nlp_skills import files as disk
+from nlp_skills.data.findings import Finding
+from nlp_skills.data.render import Renderer
+from nlp_skills.errors import Invalid
+from nlp_skills.i18n import _
+from nlp_skills.schema.task import Task
+from nlp_skills.schema.training import Config
+from nlp_skills.training import base_model, lengths, step
+from nlp_skills.training.encode import Encoded, encode, keeps_loss, read_rows
+from nlp_skills.workspace.folder import TaskFolder
+
+
+def files(folder: TaskFolder) -> dict[str, Path]:
+    """data/train.jsonl and valid.jsonl, those of them that are there."""
+    return {split: path for split in ("train", "valid") if (path := folder.split(split)).is_file()}
+
+
+def check(folder: TaskFolder, task: Task, config: Config) -> list[Finding]:
+    """Nothing besides what `validate` says."""
+    return []
+
+
+def read(folder: TaskFolder, split: str, renderer: Renderer, tokenizer: Any, config: Config) -> Read:
+    """A split's rows as they would be trained, and what is wrong with them."""
+    look = _Look(folder.split(split), folder.root, renderer, tokenizer, config)
+    rows = look.rows()
+    look.collation(rows)
+    return Read(rows, look.findings())
+
+
+def trainer_class(config: Config) -> type[Any]:
+    """TRL's SFTTrainer with our way through the model on a CPU."""
+    from trl import SFTTrainer
+
+    class Trainer(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            if return_outputs or self.aux_loss_enabled or not step.suits(model, inputs):
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return step.loss(model, inputs, num_items_in_batch)
+
+    return Trainer
+
+
+def dataset(rows: Sequence[Encoded], config: Config) -> Any:
+    """Encoded rows as the columns TRL's collator pads."""
+    from datasets import Dataset
+
+    return Dataset.from_dict({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]})
+
+
+def collator(tokenizer: Any, config: Config) -> Any:
+    """TRL's own."""
+    return None
+
+
+@dataclass(frozen=True)
+class Read:
+    """One file's encoded rows and what was found."""
+
+    rows: list[Encoded]
+    findings: list[Finding]
+
+
+@dataclass
+class _Look:
+    """One pass over a file; what is found is counted per kind, with the first line of each."""
+
+    path: Path
+    root: Path
+    renderer: Renderer
+    tokenizer: Any
+    config: Config
+    seen: Counter[str] = field(default_factory=Counter)
+    first: dict[str, tuple[int, Invalid | None]] = field(default_factory=dict)
+    limit: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limit = lengths.limit(self.config, base_model.locate(self.config.base_model, root=self.root))
+
+    def rows(self) -> list[Encoded]:
+        """The rows as they would be trained."""
+        ends = self._ends()
+        rows = []
+        for line, row in read_rows(self.path):
+            encoded = self._encode(line, row)
+            if encoded is None:
+                continue
+            for code in self._row(encoded, row, ends):
+                self._note(code, line)
+            rows.append(encoded.shortened(self.limit) if self.config.allow_truncation else encoded)
+        return rows
+
+    def collation(self, rows: Sequence[Encoded]) -> None:
+        """A batch of the shortest and the longest row, through the collator that training uses."""
+        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+        if not rows:
+            return
+        pair = [min(rows, key=len), max(rows, key=len)]
+        if not keeps_loss(DataCollatorForLanguageModeling(pad_token_id=self.tokenizer.pad_token_id), pair):
+            self._note("end_masked", pair[0].line)
+
+    def findings(self) -> list[Finding]:
+        """What was found, in words."""
+        return [self._finding(code) for code in self.seen]
+
+    def _encode(self, line: int, row: dict[str, Any]) -> Encoded | None:
+        try:
+            return encode(self.tokenizer, self.renderer, row, line)
+        except Invalid as error:
+            self._note("not_rendered", line, error)
+            return None
+
+    def _row(self, row: Encoded, raw: dict[str, Any], ends: set[int]) -> Iterator[str]:
+        if not row.completion:
+            yield "no_loss"
+        elif row.completion[-1] not in ends:
+            yield "no_end"
+        if len(row.completion) >= self.limit:
+            yield "answer_too_long"
+        elif len(row) > self.limit:
+            yield "cut" if self.config.allow_truncation else "too_long"
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and row.prompt[:2] == [bos, bos]:
+            yield "double_bos"
+        if any(token in value for value in _texts(raw) for token in self.tokenizer.all_special_tokens):
+            yield "special_tokens"
+
+    def _ends(self) -> set[int]:
+        """Tokens at which generation stops, by the tokenizer and by the model's generation settings."""
+        root = base_model.locate(self.config.base_model, root=self.root)
+        settings = Path(root) / "generation_config.json"
+        stops = disk.read_json(settings).get("eos_token_id") if settings.is_file() else None
+        listed = stops if isinstance(stops, list) else [stops]
+        return {end for end in [self.tokenizer.eos_token_id, *listed] if end is not None}
+
+    def _note(self, code: str, line: int, error: Invalid | None = None) -> None:
+        self.seen[code] += 1
+        self.first.setdefault(code, (line, error))
+
+    def _finding(self, code: str) -> Finding:
+        line, error = self.first[code]
+        count = self.seen[code]
+        message, mend = _sentences(code, count, self.limit) if error is None else (error.message, error.mend)
+        return Finding(
+            "warning" if code in ("special_tokens", "cut") else "error",
+            code,
+            message,
+            file=str(self.path),
+            line=line,
+            count=count,
+            mend=mend,
+            cause=None if error is None else error.cause,
+        )
+
+
+def _texts(row: dict[str, Any]) -> Iterable[str]:
+    return (value for value in row.values() if isinstance(value, str))
+
+
+def _sentences(code: str, count: int, max_length: int) -> tuple[str, str | None]:
+    """Message and mend of a finding."""
+    template = _("choose an instruction-tuned base model, or one whose chat template ends the assistant's turn")
+    longer = _("raise max_length, shorten the texts, or set allow_truncation: true to leave out their middle")
+    return {
+        "no_loss": (_("rows without a token to learn: {count}", count=count), template),
+        "no_end": (
+            _("the answer does not end with a token that stops generation: {count} rows", count=count),
+            template,
+        ),
+        "answer_too_long": (
+            _("answers alone reach max_length {limit}: {count} rows", limit=max_length, count=count),
+            _("raise max_length; an answer is never cut"),
+        ),
+        "too_long": (_("rows longer than max_length {limit}: {count}", limit=max_length, count=count), longer),
+        "cut": (
+            _("rows whose middle is left out, being longer than {limit}: {count}", limit=max_length, count=count),
+            None,
+        ),
+        "double_bos": (
+            _("prompts begin with two begin-of-text tokens: {count} rows", count=count),
+            _("remove the token from the system prompt, or choose a base model whose chat template writes it once"),
+        ),
+        "special_tokens": (
+            _("texts contain the model's own turn marks and would be read as such: {count} rows", count=count),
+            _("remove these marks from the texts"),
+        ),
+        "end_masked": (
+            _("padding takes the end-of-turn token out of the loss; the model would not learn to stop"),
+            _("choose a base model whose tokenizer has a pad token of its own"),
+        ),
+    }[code]
