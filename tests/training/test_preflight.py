@@ -207,7 +207,6 @@ def test_no_configuration_names_the_command_that_makes_it(make_task: Callable[..
 @pytest.mark.parametrize(
     ("file", "change", "word"),
     [
-        ("versions/v1/config.yaml", {("method",): "dpo"}, "dpo"),
         ("task.yaml", {("execution",): {"type": "remote_ssh", "host": "gpu"}}, "remote_ssh"),
     ],
 )
