@@ -306,8 +306,9 @@ RunReason = Literal["disk_full", "out_of_memory", "nan_loss", "diverged", "stall
 class RunStatus(Document):
     """versions/vN/run/status.json: a run as it is now; rewritten as it goes, `updated` every few seconds.
 
-    `host` is the computer that `pid` is a process of. `halved` counts how often memory ran out and the run went on
-    with smaller batches; `metric` is the last figure on the valid split.
+    `host` is the computer that `pid` is a process of, `group` the process group of a run that was started detached.
+    `stepped` is when the last step ended (or this stretch began), `step_seconds` how long one takes. `halved` counts
+    how often memory ran out and the run went on with smaller batches; `metric` is the last figure on the valid split.
     """
 
     task: str
@@ -316,6 +317,7 @@ class RunStatus(Document):
     state: RunState
     reason: RunReason | None = None
     pid: int
+    group: int | None = None
     host: str | None = None
     started: dt.datetime
     updated: dt.datetime
@@ -323,6 +325,8 @@ class RunStatus(Document):
     exit_code: int | None = None
     step: int = 0
     total_steps: int = 0
+    stepped: dt.datetime | None = None
+    step_seconds: float | None = None
     epoch: float | None = None
     loss: float | None = None
     metric: dict[str, float] | None = None

@@ -29,7 +29,6 @@ from nlp_skills.training import (
     preflight,
     processes,
     run,
-    trainer,
 )
 from nlp_skills.training.device import Device, pick
 from nlp_skills.training.job import Job
@@ -67,36 +66,73 @@ def train(
         Unavailable: a package, the base model, memory or disk space is missing.
         KeyboardInterrupt: a second Ctrl-C; the last periodic checkpoint stays.
     """
-    extras.need("train", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    found = preflight.configured(folder, version)
+    found = _found(folder, version)
     with lock.writing(folder):
-        _refuse_a_second_run(found)
-        job = _job(folder, found, track=track)
-        if resume and _completed(job):
-            _point(job)  # a kill may have come between the model and the link
-            status = found.status()
-            assert status is not None
-            return status
-        job = _starting_point(job, resume)
-        checked = preflight.check(folder, found.name)
-        if on_checked is not None:
-            on_checked(checked)
-        if not checked.ok:
-            raise checked.problem()
+        ready = _ready(folder, found, resume=resume, track=track, on_checked=on_checked)
+        if isinstance(ready, RunStatus):
+            return ready
+        job, checked = ready
         begun = _begin(job)
     return _carry_out(begun, checked, on_stop or (lambda: None))
 
 
+def check(
+    folder: TaskFolder,
+    version: str | None = None,
+    *,
+    resume: bool = True,
+    on_checked: Callable[[preflight.Preflight], None] | None = None,
+) -> RunStatus | None:
+    """Refuse what `train` would refuse, before anything begins.
+
+    Returns:
+        The status of a version that is complete already; None where there is something to train.
+
+    Raises:
+        Invalid, Unavailable: as `train`, as far as it can be told before the first step.
+    """
+    found = _found(folder, version)
+    with lock.writing(folder):
+        ready = _ready(folder, found, resume=resume, track=False, on_checked=on_checked)
+    return ready if isinstance(ready, RunStatus) else None
+
+
+def _found(folder: TaskFolder, version: str | None) -> VersionFolder:
+    extras.need("train", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return preflight.configured(folder, version)
+
+
+def _ready(
+    folder: TaskFolder,
+    version: VersionFolder,
+    *,
+    resume: bool,
+    track: bool,
+    on_checked: Callable[[preflight.Preflight], None] | None,
+) -> tuple[Job, preflight.Preflight] | RunStatus:
+    """What is to be trained, checked; the status of a version that is complete already. The caller holds the lock."""
+    _refuse_a_second_run(version)
+    job = _job(folder, version, track=track)
+    if resume and _completed(job):
+        _point(job)  # a kill may have come between the model and the link
+        status = version.status()
+        assert status is not None
+        return status
+    job = _starting_point(job, resume)
+    checked = preflight.check(folder, version.name)
+    if on_checked is not None:
+        on_checked(checked)
+    if not checked.ok:
+        raise checked.problem()
+    return job, checked
+
+
 def _refuse_a_second_run(version: VersionFolder) -> None:
     status = version.status()
-    if status is not None and status.pid != os.getpid() and runs.alive(status):
-        raise Invalid(
-            _("version {name} is being trained by process {pid}", name=version.name, pid=status.pid),
-            file=version.status_path,
-            mend=_("wait until it ends, or stop it with: kill {pid}", pid=status.pid),
-        )
+    if status is not None and runs.alive(status) and (status.pid != os.getpid() or runs.elsewhere(status)):
+        raise runs.busy(version, status)
 
 
 def _job(folder: TaskFolder, version: VersionFolder, *, track: bool) -> Job:
@@ -147,7 +183,7 @@ def _starting_point(job: Job, resume: bool) -> Job:
     Raises:
         Invalid: there is a checkpoint, but data, settings or base model are no longer the same.
     """
-    checkpoint = trainer.last_checkpoint(job.version.checkpoints) if resume else None
+    checkpoint = runs.last_checkpoint(job.version.checkpoints) if resume else None
     changed = identity.changed(job.version, job.identity)
     if checkpoint is None or changed is None:
         shutil.rmtree(job.version.checkpoints, ignore_errors=True)
@@ -206,7 +242,8 @@ def _carry_out(begun: _Begun, checked: preflight.Preflight, on_stop: Callable[[]
         raise
     except BaseException as error:
         problem = failure.explain(error, job.folder.root)
-        _ended(begun, "failed", failure.in_short(error), reason=failure.reason(error))
+        code = problem.exit_code if problem else 1
+        _ended(begun, "failed", failure.in_short(error), reason=failure.reason(error), exit_code=code)
         if problem is None or problem is error:
             raise
         raise problem from error
@@ -225,7 +262,7 @@ def _fitted(begun: _Begun, checked: preflight.Preflight, stop: run.Stop) -> fit.
         # What the traceback holds on to is what there was no room for.
         error.__traceback__ = None
     gc.collect()
-    begun.job = dataclasses.replace(smaller, checkpoint=trainer.last_checkpoint(job.version.checkpoints))
+    begun.job = dataclasses.replace(smaller, checkpoint=runs.last_checkpoint(job.version.checkpoints))
     begun.recorder.halve(begun.job.step, run.rewind(job.version, begun.job.step))
     progress.notice(
         _("memory ran out; going on from step {step} with {rows} rows at a time, {times} times a step",
@@ -248,14 +285,21 @@ _NEXT: dict[str, tuple[Any, str]] = {
 
 
 def _ended(
-    begun: _Begun, state: Any, message: str | None = None, *, reason: Any = None, fitted: fit.Fitted | None = None
+    begun: _Begun,
+    state: Any,
+    message: str | None = None,
+    *,
+    reason: Any = None,
+    fitted: fit.Fitted | None = None,
+    exit_code: int | None = None,
 ) -> RunStatus:
     """The records of a run that is over; a completed one leads to the model it left."""
     job = begun.job
     with _records(job):
-        status = begun.recorder.end(state, message or (fitted.words if fitted else None), reason=reason)
-        to, words = _NEXT[state]
-        _move(job, to, words.format(version=job.version.name, message=message))
+        words = message or (fitted.words if fitted else None)
+        status = begun.recorder.end(state, words, reason=reason, exit_code=exit_code)
+        to, told = _NEXT[state]
+        _move(job, to, told.format(version=job.version.name, message=message))
         artefact.record_run(job, begun.record, begun.device, begun.recorder, fitted)
         curves.draw(job.version)
         if state == "completed":
@@ -265,7 +309,11 @@ def _ended(
 
 def _move(job: Job, to: Any, reason: str) -> None:
     """The task's state follows its current version; training an older one again leaves it alone."""
-    if job.folder.task().version == job.version.name:
+    task = job.folder.task()
+    if task.version == job.version.name and task.status != "archived":
+        if to == "evaluating" and task.status != "training":
+            # While this was learning, the task stood with another version for a time.
+            lifecycle.move(job.folder, "training", f"training {job.version.name}")
         lifecycle.move(job.folder, to, reason)
     digest.write(job.folder)
 

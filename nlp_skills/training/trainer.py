@@ -19,10 +19,10 @@ from nlp_skills.training import run
 from nlp_skills.training.health import Guard
 from nlp_skills.training.selection import Selection
 from nlp_skills.training.tracking import Log
+from nlp_skills.workspace import runs
 
 SAVE_EVERY_STEPS = 50
 LOGGED_POINTS = 500
-COMPLETE = "complete.json"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def with_parts(base: type[Any], parts: Parts) -> type[Any]:
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
                 step = self.state.global_step
-                files.write_json(Path(self.args.output_dir) / f"checkpoint-{step}" / COMPLETE, {"step": step})
+                files.write_json(Path(self.args.output_dir) / f"checkpoint-{step}" / runs.COMPLETE, {"step": step})
 
     return Trainer
 
@@ -95,6 +95,9 @@ def watcher(recorder: run.Recorder, stop: run.Stop, bar: Bar, plan: Plan, guard:
     class Watcher(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
             stop.in_loop = True
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
+            recorder.begin_step()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_more: Any) -> None:
             recorder.tokens = int(state.num_input_tokens_seen)
@@ -129,9 +132,3 @@ def is_of_valid(key: str) -> bool:
 
 def _is_a_measure(key: str, value: Any) -> bool:
     return isinstance(value, int | float) and not key.startswith("train_") and not key.endswith(_PACE)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

@@ -201,9 +201,9 @@ def test_a_checkpoint_without_its_last_file_does_not_count(tmp_path: Path) -> No
     for step, complete in ((9, True), (10, True), (100, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if complete:
-            files.write_json(tmp_path / f"checkpoint-{step}" / trainer.COMPLETE, {"step": step})
-    assert trainer.last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    assert trainer.last_checkpoint(tmp_path / "nowhere") is None
+            files.write_json(tmp_path / f"checkpoint-{step}" / runs.COMPLETE, {"step": step})
+    assert runs.last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert runs.last_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_importing_the_room_loads_nothing_heavy() -> None:
