@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -44,8 +44,16 @@ class Renderer:
         """
         # One pass, so that braces inside a row's text stay what they are.
         content = PLACEHOLDER.sub(lambda match: _value(row, match[1]), self.input_template.rstrip("\n"))
-        user = [{"role": "user", "content": content}]
-        return [{"role": "system", "content": self.system_prompt}, *user] if self.system_prompt else user
+        return self.conversation(content)
+
+    def conversation(self, prompt: str | Sequence[Message]) -> list[Message]:
+        """The prompt's side where the user's turn is rendered already, or stands at the end of a conversation.
+
+        A conversation that begins with a system message of its own keeps it.
+        """
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [*prompt]
+        alone = not self.system_prompt or turns[0]["role"] == "system"
+        return turns if alone else [{"role": "system", "content": str(self.system_prompt)}, *turns]
 
     def answer(self, row: Mapping[str, Any]) -> str:
         """What the model should say for this row: a JSON object in the schema's order, or the bare value.
@@ -75,8 +83,10 @@ class Renderer:
             Invalid: no chat template, a template that refuses the messages, or one that changes the
                 prompt once the answer follows (inference would then see another prompt than training).
         """
-        messages = self.messages(row)
-        reply = {"role": "assistant", "content": self.answer(row) if answer is None else answer}
+        return self._texts(tokenizer, self.messages(row), self.answer(row) if answer is None else answer)
+
+    def _texts(self, tokenizer: Any, messages: list[Message], answer: str) -> tuple[str, str]:
+        reply = {"role": "assistant", "content": answer}
         prompt = self._apply(tokenizer, messages, add_generation_prompt=True)
         whole = self._apply(tokenizer, [*messages, reply], add_generation_prompt=False)
         if not whole.startswith(prompt):
@@ -88,6 +98,15 @@ class Renderer:
         """Token ids of prompt and completion, tokenised apart: at inference the prompt stands alone too."""
         prompt, completion = self.texts(tokenizer, row, answer)
         return _tokenise(tokenizer, prompt), _tokenise(tokenizer, completion)
+
+    def ids_after(self, tokenizer: Any, prompt: str | Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
+        """As `ids`, for an answer to a prompt as `conversation` takes it.
+
+        Raises:
+            Invalid: as `texts`.
+        """
+        asked, completion = self._texts(tokenizer, self.conversation(prompt), answer)
+        return _tokenise(tokenizer, asked), _tokenise(tokenizer, completion)
 
     def prompt_text(self, tokenizer: Any, row: Mapping[str, Any]) -> str:
         """The prompt alone, for a row without an answer."""
