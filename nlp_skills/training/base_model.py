@@ -11,12 +11,12 @@ import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nlp_skills import extras, files
 from nlp_skills.errors import Unavailable
 from nlp_skills.i18n import _
-from nlp_skills.training import pypi_model
+from nlp_skills.training import pypi_model, quantized
 from nlp_skills.training.device import Device
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
@@ -112,21 +112,36 @@ def load_tokenizer(
     return tokenizer
 
 
-def load_model(base_model: str, device: Device, *, root: Path | None = None, revision: str | None = None) -> Any:
+def load_model(
+    base_model: str,
+    device: Device,
+    *,
+    root: Path | None = None,
+    revision: str | None = None,
+    quantization: Literal["nf4"] | None = None,
+) -> Any:
     """The base model's weights on `device`, in its precision, in evaluation mode.
 
+    `quantization`: how its linear layers are kept, as model_info.json says.
+
     Raises:
-        Unavailable: the model is not there, cannot be read, or does not fit into memory.
+        Unavailable: the model is not there, cannot be read, or does not fit into memory; or the extra is missing.
     """
     extras.need("train", "torch", "transformers")
     folder = locate(base_model, root=root, revision=revision)
     from transformers import AutoModelForCausalLM
 
+    placed = quantized.loading(device) if quantization else {}
     with _reading(base_model, folder):
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=device.torch_dtype(), trust_remote_code=False, local_files_only=True, use_safetensors=True
+            folder,
+            dtype=device.torch_dtype(),
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=True,
+            **placed,
         )
-        return model.to(device.type)
+        return quantized.steady(model) if quantization else model.to(device.type)
 
 
 @contextlib.contextmanager
