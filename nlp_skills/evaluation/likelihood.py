@@ -113,7 +113,7 @@ class _Shared:
         import torch
 
         rest = [[*prompt[self.beginning :], *self.stem] for prompt in prompts]
-        ids, mask = _padded(rest, model.device, left=True)
+        ids, mask = padded(rest, model.device, left=True)
         mask = torch.cat([mask.new_ones(len(rest), self.beginning), mask], dim=1)
         cache = copy.deepcopy(self.cache)
         if self.beginning:
@@ -140,8 +140,8 @@ class _Shared:
             return 0.0
         rows, labels = len(mask), len(self.tails)
         cache.batch_repeat_interleave(labels)
-        given, real = _padded([tail[:-1] or tail[:1] for tail in self.tails], model.device, left=False)
-        wanted, counted = _padded([tail[1:] or tail[:1] for tail in self.tails], model.device, left=False)
+        given, real = padded([tail[:-1] or tail[:1] for tail in self.tails], model.device, left=False)
+        wanted, counted = padded([tail[1:] or tail[:1] for tail in self.tails], model.device, left=False)
         counted = counted * torch.tensor([[len(tail) > 1] for tail in self.tails], device=model.device)
         whole = torch.cat([mask.repeat_interleave(labels, dim=0), real.repeat(rows, 1)], dim=1)
         logits = model(
@@ -160,7 +160,7 @@ def _repeated(model: Any, prompts: Sequence[Ids], answers: Sequence[Ids]) -> tor
 
     columns = []
     for answer in answers:
-        ids, mask = _padded([[*prompt, *answer] for prompt in prompts], model.device, left=False)
+        ids, mask = padded([[*prompt, *answer] for prompt in prompts], model.device, left=False)
         starts = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
         places = starts[:, None] + torch.arange(len(answer), device=model.device)
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -175,7 +175,7 @@ def _chosen(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return logits.gather(-1, ids[..., None])[..., 0] - logits.logsumexp(dim=-1)
 
 
-def _padded(sequences: Sequence[Ids], device: Any, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(sequences: Sequence[Ids], device: Any, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask, both (sequences, longest). The padding's id is never looked at."""
     import torch
 

@@ -124,12 +124,12 @@ def figures_from_margins(hits: Counts, answered: Counts, support: Counts, presen
     """The metrics from hits, answers and rows per class (last axis)."""
     _, recall, f1 = _rates(hits, answered, support)
     rows, right = support.sum(axis=-1), hits.sum(axis=-1)
-    accuracy = _divide(right, rows)
+    accuracy = divided(right, rows)
     return {
         "macro_f1": _mean(f1, present),
         "accuracy": accuracy,
         "micro_f1": accuracy,
-        "weighted_f1": _divide((f1 * support).sum(axis=-1), rows),
+        "weighted_f1": divided((f1 * support).sum(axis=-1), rows),
         "balanced_accuracy": _mean(recall, present),
         "mcc": _mcc(right, rows, answered, support),
     }
@@ -147,7 +147,7 @@ def _margins(counts: Counts) -> tuple[Counts, Counts, Counts]:
 
 
 def _rates(hits: Counts, answered: Counts, support: Counts) -> tuple[Floats, Floats, Floats]:
-    return _divide(hits, answered), _divide(hits, support), _divide(2 * hits, answered + support)
+    return divided(hits, answered), divided(hits, support), divided(2 * hits, answered + support)
 
 
 def _mcc(right: Any, rows: Any, answered: Counts, support: Counts) -> Floats:
@@ -158,10 +158,10 @@ def _mcc(right: Any, rows: Any, answered: Counts, support: Counts) -> Floats:
     hits, total, given, true = (np.asarray(part, dtype=np.float64) for part in (right, rows, answered, support))
     covariance = hits * total - (given * true).sum(axis=-1)
     spread = (total**2 - (given**2).sum(axis=-1)) * (total**2 - (true**2).sum(axis=-1))
-    return _divide(covariance, np.sqrt(spread))
+    return divided(covariance, np.sqrt(spread))
 
 
-def _divide(above: Any, below: Any) -> Floats:
+def divided(above: Any, below: Any) -> Floats:
     """Division in which nothing over nothing is 0."""
     import numpy as np
 
@@ -171,7 +171,7 @@ def _divide(above: Any, below: Any) -> Floats:
 
 
 def _mean(values: Floats, present: Any) -> Floats:
-    return _divide((values * present).sum(axis=-1), present.sum(axis=-1))
+    return divided((values * present).sum(axis=-1), present.sum(axis=-1))
 
 
 def percentile_interval(samples: Floats) -> Interval:

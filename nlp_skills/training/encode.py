@@ -7,23 +7,31 @@ The trainer takes these ids as they are: it neither tokenises, cuts nor drops a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nlp_skills.data.render import Renderer
+from nlp_skills.schema.task import OutputFormat
 
 IGNORED = -100
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row: its line in the file, the ids it is asked with and the ids it should answer with."""
+    """One row: its line in the file, the ids it is asked with and the ids it should answer with.
+
+    `classes` are the labels it has, `weight` how much its loss counts (None: as every other's), and `left_out` how
+    many tokens of its prompt's middle are not there.
+    """
 
     line: int
     prompt: list[int]
     completion: list[int]
+    classes: tuple[str, ...] = ()
+    weight: float | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
@@ -57,7 +65,8 @@ class Encoded:
         if len(self.prompt) <= room:
             return self
         head = room // 2
-        return Encoded(self.line, self.prompt[:head] + self.prompt[len(self.prompt) - (room - head) :], self.completion)
+        kept = self.prompt[:head] + self.prompt[len(self.prompt) - (room - head) :]
+        return replace(self, prompt=kept, left_out=self.left_out + len(self.prompt) - room)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -74,7 +83,14 @@ def encode(tokenizer: Any, renderer: Renderer, row: dict[str, Any], line: int = 
     Raises:
         Invalid: whatever the renderer refuses, such as a chat template that changes the prompt.
     """
-    return Encoded(line, *renderer.ids(tokenizer, row))
+    return Encoded(line, *renderer.ids(tokenizer, row), classes=classes(renderer.output_format, row))
+
+
+def classes(output: OutputFormat, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels a row has: one, several where they are a list, none in a task without labels."""
+    value = row.get(output.label_field) if output.label_field else None
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return tuple(dict.fromkeys(str(label) for label in values))
 
 
 def in_one_line(text: str, limit: int = 900) -> str:
@@ -94,5 +110,5 @@ def keeps_loss(collate: Callable[[list[dict[str, list[int]]]], Any], rows: Seque
     model would never learn to stop.
     """
     batch = collate([{"input_ids": row.ids, "labels": row.labels} for row in rows])
-    kept = [[int(label) for label in labels if label != IGNORED] for labels in batch["labels"]]
-    return kept == [row.completion for row in rows]
+    kept = [int(label) for labels in batch["labels"] for label in labels if label != IGNORED]
+    return kept == [token for row in rows for token in row.completion]

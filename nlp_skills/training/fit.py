@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nlp_skills import progress
 from nlp_skills.i18n import _
-from nlp_skills.training import adapters, arguments, base_model, methods, order, run, selection, tracking, trainer
+from nlp_skills.schema.version import ModelInfo
+from nlp_skills.training import (
+    adapters,
+    arguments,
+    base_model,
+    lengths,
+    methods,
+    order,
+    packing,
+    processes,
+    run,
+    selection,
+    sharing,
+    tracking,
+    trainer,
+)
 from nlp_skills.training.device import Device, needs_checkpointing, plain_attention
 from nlp_skills.training.health import Guard
 from nlp_skills.training.job import Job
@@ -16,13 +35,21 @@ from nlp_skills.training.preflight import Preflight
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model in memory. `valid` is what the kept weights, those of `best_step`, reached on the valid split."""
+    """A trained model. `valid` is what the kept weights, those of `best_step`, reached on the valid split.
+
+    It is in memory (`state`: its weights, where each device held a part of them), or other processes have written it
+    to `made` and leave what is to be said of it: `info`, and the most memory that one of them used.
+    """
 
     model: Any
     tokenizer: Any
     best_step: int | None = None
     valid: dict[str, float] = field(default_factory=dict)
     words: str | None = None
+    state: dict[str, Any] | None = field(default=None, repr=False)
+    made: Path | None = None
+    info: ModelInfo | None = None
+    peak_memory_gb: float = 0.0
 
 
 def run_through(job: Job, checked: Preflight, device: Device, recorder: run.Recorder, stop: run.Stop) -> Fitted:
@@ -36,29 +63,65 @@ def run_through(job: Job, checked: Preflight, device: Device, recorder: run.Reco
     tokenizer = base_model.load_tokenizer(
         job.config.base_model, root=job.folder.root, chat_template=job.config.chat_template
     )
-    rows = order.of(job, checked.encoded["train"])
-    plan = trainer.Plan.of(job.config, len(rows))
+    rows = checked.encoded["train"]
+    if job.config.packing:
+        rows = packing.packs(rows, checked.max_length or lengths.FAR)
+    sampler = order.of(job, rows)
+    plan = trainer.Plan.of(job.config, len(sampler))
     label = _("training {version}", version=job.version.name)
-    with tracking.following(job) as log, progress.bar(label, plan.total_steps - job.step) as bar:
-        made = _trainer(job, checked, device, plan, rows, tokenizer)
-        made.add_callback(trainer.watcher(recorder, stop, bar, plan, Guard(), log))
+    with _shown(job, label, plan.total_steps - job.step) as (log, bar):
+        made = _trainer(job, checked, device, plan, rows, sampler, tokenizer)
+        _watch(made, job, recorder, stop, bar, plan, log)
         made.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     stop.in_loop = False
     recorder.tokens = int(made.state.num_input_tokens_seen)
     recorder.step(made.state.global_step, made.state.max_steps, made.state.epoch, None)
-    return _kept(made, tokenizer)
+    return _kept(made, job, tokenizer)
 
 
-def _trainer(job: Job, checked: Preflight, device: Device, plan: trainer.Plan, sampler: Any, tokenizer: Any) -> Any:
+@contextlib.contextmanager
+def _shown(job: Job, label: str, steps: int) -> Iterator[tuple[tracking.Log, progress.Bar]]:
+    """What a person sees of the run: of several processes, the first shows it."""
+    if not processes.first():
+        yield lambda _line: None, progress.Hidden(label, steps)
+        return
+    with tracking.following(job) as log, progress.bar(label, steps) as bar:
+        yield log, bar
+
+
+def _watch(
+    made: Any,
+    job: Job,
+    recorder: run.Recorder,
+    stop: run.Stop,
+    bar: progress.Bar,
+    plan: trainer.Plan,
+    log: tracking.Log,
+) -> None:
+    if job.processes == 1:
+        made.add_callback(trainer.watcher(recorder, stop, bar, plan, Guard(), log))
+        return
+    agreed = sharing.Agreed()
+    heard, decided = sharing.agreement(stop, agreed)
+    for callback in (heard, trainer.watcher(recorder, agreed, bar, plan, Guard(), log), decided):
+        made.add_callback(callback)
+
+
+def _trainer(
+    job: Job, checked: Preflight, device: Device, plan: trainer.Plan, rows: Any, sampler: Any, tokenizer: Any
+) -> Any:
     from transformers import PrinterCallback
 
-    rows, valid = checked.encoded["train"], checked.encoded.get("valid") or None
+    valid = checked.encoded.get("valid") or None
     longest = max(len(row) for row in rows)
-    model = adapters.load(job, device)
+    # A model that is shared out goes to the devices piece by piece.
+    model = adapters.load(job, dataclasses.replace(device, type="cpu") if _from_memory(job) else device)
     if plain_attention(device, longest):
         model.set_attn_implementation("eager")
     family = methods.of(job.config.method)
-    selected = selection.of(job, tokenizer) if valid else None
+    selected = selection.of(job, tokenizer, device) if valid else None
+    if selected is not None and job.processes > 1:
+        selected = dataclasses.replace(selected, agreed=processes.broadcast)
     settings = arguments.made(
         job,
         device,
@@ -67,38 +130,68 @@ def _trainer(job: Job, checked: Preflight, device: Device, plan: trainer.Plan, s
         checkpointing=needs_checkpointing(device, model, job.micro_batch, longest),
         best_by=selected.key if selected else "eval_loss",
     )
+    train_rows, valid_rows = (
+        family.dataset(rows, job.config),
+        None if valid is None else family.dataset(valid, job.config),
+    )
+    if job.processes > 1:
+        train_rows, sampler, valid_rows = _shared(job, settings, train_rows, sampler, valid_rows)
     parts = trainer.Parts(
         sampler=sampler,
         optimizer=lambda model, settings: adapters.optimizer(model, job.config, settings),
         selection=selected,
     )
     with arguments.refusals(job.version.config_path):
-        made = trainer.with_parts(family.trainer_class(job.config), parts)(
+        made = trainer.with_parts(sharing.trainer_class(family.trainer_class(job.config)), parts)(
             model=model,
             args=settings,
-            train_dataset=family.dataset(rows, job.config),
-            eval_dataset=None if valid is None else family.dataset(valid, job.config),
+            train_dataset=train_rows,
+            eval_dataset=valid_rows,
             data_collator=family.collator(tokenizer, job.config),
             processing_class=tokenizer,
             peft_config=adapters.settings(job.config),
         )
-    adapters.begin(made.model, job, rows)
+    adapters.begin(made.model, job, checked.encoded["train"])
     made.remove_callback(PrinterCallback)
     return made
 
 
-def _kept(made: Any, tokenizer: Any) -> Fitted:
+def _from_memory(job: Job) -> bool:
+    return job.sharded and job.config.adapter != "qlora"
+
+
+def _shared(job: Job, settings: Any, train: Any, sampler: Any, valid: Any) -> tuple[Any, Any, Any]:
+    """Rows and their order in whole rounds of all processes' batches."""
+    if not sharing.takes_blanks(train):
+        return train, sampler, valid
+    sampler = sharing.Filled(sampler, job.micro_batch * job.processes, blank=len(train))
+    if valid is not None:
+        in_a_round = settings.per_device_eval_batch_size * job.processes
+        valid = sharing.with_blanks(valid, sharing.missing(len(valid), in_a_round))
+    return sharing.with_blanks(train), sampler, valid
+
+
+def _kept(made: Any, job: Job, tokenizer: Any) -> Fitted:
     """The trainer has gone back to the best epoch's weights by itself; say which, and what they reached."""
+    state = None
+    if job.sharded:
+        # Every process has its part in putting them together.
+        state = made.accelerator.get_state_dict(made.deepspeed if job.sharding == "zero3" else made.model)
+    if job.processes > 1:
+        sharing.wait()
     best = made.state.best_global_step
     if not best:
-        return Fitted(made.model, tokenizer)
+        return Fitted(made.model, tokenizer, state=state)
     by = made.args.metric_for_best_model
     lines = [line for line in made.state.log_history if line["step"] == best]
     valid = {key: value for line in lines for key, value in line.items() if trainer.is_of_valid(key)}
+    return Fitted(made.model, tokenizer, best, valid, _why(made, best, by), state=state)
+
+
+def _why(made: Any, best: int, by: str) -> str:
     if by == "eval_loss":
-        words = f"kept the weights of step {best}, the lowest loss on valid"
-    else:
-        words = f"kept the weights of step {best}, the highest {by.removeprefix('eval_')} on valid"
-        if made.state.global_step < made.state.max_steps:
-            words = f"stopped early at step {made.state.global_step}; {words}"
-    return Fitted(made.model, tokenizer, best, valid, words)
+        return f"kept the weights of step {best}, the lowest loss on valid"
+    words = f"kept the weights of step {best}, the highest {by.removeprefix('eval_')} on valid"
+    if made.state.global_step < made.state.max_steps:
+        words = f"stopped early at step {made.state.global_step}; {words}"
+    return words

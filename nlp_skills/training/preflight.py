@@ -5,8 +5,6 @@ Every refusal here stands for a run that ends well and a model that does not wor
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +15,7 @@ from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
-from nlp_skills.training import base_model, methods, pitfalls
+from nlp_skills.training import base_model, lengths, methods, order, pitfalls, processes, selection
 from nlp_skills.workspace import lifecycle
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -26,13 +24,14 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 class Preflight:
     """The answer: findings (any error means no), one example with the loss span marked, token counts per split.
 
-    `lengths[split]` has rows, tokens, loss_tokens, min, median, p95 and max (tokens in a row).
+    `lengths[split]` is what `lengths.report` says of its rows, `max_length` how many tokens one may have.
     """
 
     version: str
     findings: list[Finding]
     example: str | None = None
     lengths: dict[str, dict[str, int]] = field(default_factory=dict)
+    max_length: int | None = None
     encoded: dict[str, list[Any]] = field(default_factory=dict, repr=False)
 
     @property
@@ -48,6 +47,7 @@ class Preflight:
             "findings": [finding.as_dict() for finding in self.findings],
             "example": self.example,
             "lengths": self.lengths,
+            "max_length": self.max_length,
         }
 
     def problem(self) -> Invalid:
@@ -76,10 +76,11 @@ def configured(folder: TaskFolder, version: str | None = None) -> VersionFolder:
 
 
 def refuse_unavailable(task: Task, version: VersionFolder) -> None:
-    """Refuse what this release cannot do yet.
+    """Refuse what this release cannot do yet, and what this machine cannot.
 
     Raises:
-        Unavailable: it should run on another machine than this one.
+        Unavailable: it should run on another machine than this one, or on GPUs that are not here.
+        Invalid: its devices cannot share the rows of a step.
     """
     if task.execution.type != "local":
         raise Unavailable(
@@ -87,6 +88,7 @@ def refuse_unavailable(task: Task, version: VersionFolder) -> None:
             file=version.task_root / "task.yaml",
             mend=_("set execution: {{type: local}}, or copy the task folder to that machine and train there"),
         )
+    processes.check(task, version.config(), version)
 
 
 def check(folder: TaskFolder, version: str | None = None) -> Preflight:
@@ -102,29 +104,22 @@ def check(folder: TaskFolder, version: str | None = None) -> Preflight:
     family = methods.of(config.method)
     found_so_far = list(validate.validate(folder).findings)
     if passed(found_so_far):
-        found_so_far += family.check(folder, task, config)
+        found_so_far += [*family.check(folder, task, config), *order.check(task, config, found.config_path)]
+        found_so_far += selection.check(folder, task, config, found.config_path)
     if not passed(found_so_far):
         return Preflight(found.name, found_so_far)
     extras.need("train", "torch", "transformers", "trl")
     tokenizer = base_model.load_tokenizer(config.base_model, root=folder.root, chat_template=config.chat_template)
+    base = base_model.locate(config.base_model, root=folder.root)
+    if too_far := lengths.check(config, base, found.config_path):
+        return Preflight(found.name, [*found_so_far, *too_far])
     renderer = Renderer.of(task, config)
     splits = {name: family.read(folder, name, renderer, tokenizer, config) for name in family.files(folder)}
     encoded = {name: split.rows for name, split in splits.items()}
     findings = [*found_so_far, *(finding for split in splits.values() for finding in split.findings)]
     findings += pitfalls.check(folder, found, task, config, tokenizer, encoded)
     example = encoded["train"][0].marked(tokenizer) if encoded.get("train") else None
-    counts = {split: _lengths(rows) for split, rows in encoded.items() if rows}
-    return Preflight(found.name, findings, example, counts, encoded)
-
-
-def _lengths(rows: Sequence[Any]) -> dict[str, int]:
-    sizes = sorted(len(row) for row in rows)
-    return {
-        "rows": len(rows),
-        "tokens": sum(sizes),
-        "loss_tokens": sum(row.learnt for row in rows),
-        "min": sizes[0],
-        "median": round(statistics.median(sizes)),
-        "p95": sizes[(len(sizes) - 1) * 95 // 100],
-        "max": sizes[-1],
-    }
+    most = lengths.limit(config, base)
+    counts = {split: lengths.report(rows, most) for split, rows in encoded.items() if rows}
+    limit = lengths.resolved(config, base, encoded)
+    return Preflight(found.name, findings, example, counts, limit, encoded)

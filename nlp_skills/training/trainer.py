@@ -17,7 +17,7 @@ from nlp_skills.progress import Bar
 from nlp_skills.schema.training import Config
 from nlp_skills.training import run
 from nlp_skills.training.health import Guard
-from nlp_skills.training.selection import Selection
+from nlp_skills.training.selection import Selection, choosing
 from nlp_skills.training.tracking import Log
 from nlp_skills.workspace import runs
 
@@ -55,6 +55,8 @@ class Parts:
 
 def with_parts(base: type[Any], parts: Parts) -> type[Any]:
     """One of TRL's trainers with our order of rows, complete-or-absent checkpoints, and no model cards."""
+    if parts.selection is not None:
+        base = choosing(base, parts.selection)
 
     class Trainer(base):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -68,16 +70,6 @@ def with_parts(base: type[Any], parts: Parts) -> type[Any]:
             if ours is not None:
                 self.optimizer = ours
             return super().create_optimizer(model)
-
-        def evaluate(self, *arguments: Any, **settings: Any) -> dict[str, float]:
-            measured: dict[str, float] = super().evaluate(*arguments, **settings)
-            if parts.selection is not None:
-                figures = parts.selection.measure(self.model)
-                self.log(figures)
-                if parts.selection.exhausted(self.state.log_history):
-                    self.control.should_training_stop = True
-                measured.update(figures)
-            return measured
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             super()._save_checkpoint(model, trial)

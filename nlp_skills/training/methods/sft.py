@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.training import base_model, lengths, step
+from nlp_skills.training import base_model, lengths, order, step
 from nlp_skills.training.encode import Encoded, encode, keeps_loss, read_rows
+from nlp_skills.training.packing import Pack
 from nlp_skills.workspace.folder import TaskFolder
 
 
@@ -35,34 +36,87 @@ def read(folder: TaskFolder, split: str, renderer: Renderer, tokenizer: Any, con
     look = _Look(folder.split(split), folder.root, renderer, tokenizer, config)
     rows = look.rows()
     look.collation(rows)
-    return Read(rows, look.findings())
+    return Read(_weighed(rows, config) if split == "train" else rows, look.findings())
+
+
+def _weighed(rows: list[Encoded], config: Config) -> list[Encoded]:
+    weights = order.weighed(rows, config)
+    if weights is None:
+        return rows
+    return [replace(row, weight=weight) for row, weight in zip(rows, weights, strict=True)]
 
 
 def trainer_class(config: Config) -> type[Any]:
-    """TRL's SFTTrainer with our way through the model on a CPU."""
+    """TRL's SFTTrainer with our way through the model, where it is the cheaper one or the only one."""
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):  # type: ignore[misc]
+        def _set_signature_columns_if_needed(self) -> None:
+            super()._set_signature_columns_if_needed()
+            columns: list[str] = self._signature_columns
+            if "weight" not in columns:
+                columns.append("weight")
+
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            if return_outputs or self.aux_loss_enabled or not step.suits(model, inputs):
+            # Of packed rows the model learns the ends from their positions, which is TRL's to pass on.
+            packed = "position_ids" in inputs
+            if return_outputs or packed or self.aux_loss_enabled or not step.suits(model, inputs):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            return step.loss(model, inputs, num_items_in_batch)
+            loss = step.loss(model, inputs, num_items_in_batch)
+            # The tokens of all processes are counted, and their gradients averaged.
+            return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
 
     return Trainer
 
 
-def dataset(rows: Sequence[Encoded], config: Config) -> Any:
-    """Encoded rows as the columns TRL's collator pads."""
+def dataset(rows: Sequence[Encoded] | Sequence[Pack], config: Config) -> Any:
+    """Encoded rows, or packs of them, as the columns that `collator` takes."""
     from datasets import Dataset
 
-    return Dataset.from_dict({"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]})
+    columns: dict[str, list[Any]] = {
+        "input_ids": [row.ids for row in rows],
+        "labels": [row.labels for row in rows],
+        "weight": [row.weight for row in rows if isinstance(row, Encoded) and row.weight is not None],
+        "seq_lengths": [row.lengths for row in rows if isinstance(row, Pack)],
+    }
+    return Dataset.from_dict({name: column for name, column in columns.items() if column or name == "input_ids"})
 
 
 def collator(tokenizer: Any, config: Config) -> Any:
-    """TRL's own."""
-    return None
+    """TRL's, where rows have weights with these beside it, where they are packed laying them end to end."""
+    if not (config.packing or config.class_balance):
+        return None
+    return _Weighing(_padding(tokenizer, config))
+
+
+def _padding(tokenizer: Any, config: Config) -> Any:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    return DataCollatorForLanguageModeling(
+        pad_token_id=tokenizer.pad_token_id, padding_free=bool(config.packing), pad_to_multiple_of=_multiple(config)
+    )
+
+
+def _multiple(config: Config) -> int | None:
+    wanted = (config.extra or {}).get("pad_to_multiple_of")
+    return wanted if isinstance(wanted, int) else None
+
+
+@dataclass(frozen=True)
+class _Weighing:
+    """A collator that also carries each row's weight, where rows have one."""
+
+    padded: Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        import torch
+
+        batch = self.padded(rows)
+        if "weight" in rows[0]:
+            batch["weight"] = torch.tensor([row["weight"] for row in rows], dtype=torch.float32)
+        return batch
 
 
 @dataclass(frozen=True)
@@ -104,12 +158,10 @@ class _Look:
 
     def collation(self, rows: Sequence[Encoded]) -> None:
         """A batch of the shortest and the longest row, through the collator that training uses."""
-        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
         if not rows:
             return
         pair = [min(rows, key=len), max(rows, key=len)]
-        if not keeps_loss(DataCollatorForLanguageModeling(pad_token_id=self.tokenizer.pad_token_id), pair):
+        if not keeps_loss(_padding(self.tokenizer, self.config), pair):
             self._note("end_masked", pair[0].line)
 
     def findings(self) -> list[Finding]:
@@ -153,7 +205,10 @@ class _Look:
     def _finding(self, code: str) -> Finding:
         line, error = self.first[code]
         count = self.seen[code]
-        message, mend = _sentences(code, count, self.limit) if error is None else (error.message, error.mend)
+        if error is None:
+            message, mend = _sentences(code, count, self.limit, follows=self.config.max_length == "auto")
+        else:
+            message, mend = error.message, error.mend
         return Finding(
             "warning" if code in ("special_tokens", "cut") else "error",
             code,
@@ -170,10 +225,12 @@ def _texts(row: dict[str, Any]) -> Iterable[str]:
     return (value for value in row.values() if isinstance(value, str))
 
 
-def _sentences(code: str, count: int, max_length: int) -> tuple[str, str | None]:
-    """Message and mend of a finding."""
+def _sentences(code: str, count: int, max_length: int, *, follows: bool) -> tuple[str, str | None]:
+    """Message and mend of a finding. `follows`: max_length is the longest the base model reads already."""
     template = _("choose an instruction-tuned base model, or one whose chat template ends the assistant's turn")
     longer = _("raise max_length, shorten the texts, or set allow_truncation: true to leave out their middle")
+    if follows:
+        longer = _("shorten the texts, choose a base model that reads more, or set allow_truncation: true")
     return {
         "no_loss": (_("rows without a token to learn: {count}", count=count), template),
         "no_end": (

@@ -1,0 +1,149 @@
+"""Asking a model in memory some rows: by the likelihood of each label where a row has one, else in its own words.
+
+The model is left as it was found, so that one in the middle of its training can be asked and goes on as if not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nlp_skills.evaluation import likelihood
+from nlp_skills.evaluation.marks import Given, Kind
+
+if TYPE_CHECKING:
+    from nlp_skills.data.render import Renderer
+    from nlp_skills.training.device import Device
+
+Row = Mapping[str, Any]
+Ids = list[int]
+
+# How much longer than the longest right answer an answer may get before it is cut off.
+_LONGER = 1.5
+_MORE_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Rows to ask: as token ids (`prompts`), with the ids of the right answers. `most`: tokens the model reads."""
+
+    kind: Kind
+    renderer: Renderer
+    tokenizer: Any
+    rows: Sequence[Row]
+    prompts: Sequence[Ids]
+    completions: Sequence[Ids]
+    most: int
+
+    @property
+    def labels(self) -> list[str]:
+        """The task's labels; none where it has none."""
+        return [str(label) for label in self.renderer.output_format.labels]
+
+    def gold(self) -> list[tuple[str, ...]]:
+        """Each row's labels."""
+        return [self._classes(row) for row in self.rows]
+
+    def label_ids(self) -> list[Ids] | None:
+        """Each label's answer as token ids; None where an answer is more than a label, or not the same in every row."""
+        output = self.renderer.output_format
+        if self.kind != "label" or len(output.schema_) > 1:
+            return None
+        spoken = {label: self.renderer.answer({str(output.label_field): label}) for label in self.labels}
+        ids = {label: self.renderer.ids(self.tokenizer, self.rows[0], text)[1] for label, text in spoken.items()}
+        own = zip(self.gold(), self.completions, strict=True)
+        return list(ids.values()) if all(ids.get(label) == said for (label,), said in own) else None
+
+    def judged(self, row: Row, text: str) -> Given:
+        """What a text says as an answer to a row."""
+        answer = self.renderer.parse(text)
+        if answer is None:
+            return Given((), right=False, readable=False)
+        if self.kind == "answer":
+            return Given((), right=all(answer[name] == row.get(name) for name in answer))
+        labels = self._classes(answer)
+        return Given(labels, right=set(labels) == set(self._classes(row)))
+
+    def _classes(self, row: Row) -> tuple[str, ...]:
+        name = self.renderer.output_format.label_field
+        value = row.get(name) if name and self.kind != "answer" else None
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(dict.fromkeys(str(label) for label in values))
+
+
+def ask(model: Any, questions: Questions, device: Device) -> tuple[list[Given], bool]:
+    """The answer to every row, in their order, and whether they are in the model's own words.
+
+    `model` is a causal model of transformers or PEFT, trained at the moment or not.
+    """
+    if not questions.rows:
+        return [], False
+    labels = questions.label_ids()
+    with _left_as_it_was(model), device.computing():
+        if labels is None:
+            return _by_words(model, questions), True
+        return _by_likelihood(model, questions, labels), False
+
+
+@contextlib.contextmanager
+def _left_as_it_was(model: Any) -> Iterator[None]:
+    """Within the block the model is in evaluation mode; after it every module of it is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _by_likelihood(model: Any, questions: Questions, labels: Sequence[Ids]) -> list[Given]:
+    names, gold = questions.labels, questions.gold()
+    prompts = [_within(prompt, questions.most - max(map(len, labels))) for prompt in questions.prompts]
+    found: dict[int, Given] = {}
+    for batch in likelihood.score(model, prompts, labels):
+        for row, logs in zip(batch.rows, batch.values, strict=True):
+            label = names[logs.index(max(logs))]
+            found[row] = Given((label,), right=gold[row] == (label,))
+    return [found[row] for row in range(len(prompts))]
+
+
+def _by_words(model: Any, questions: Questions) -> list[Given]:
+    from transformers import GenerationConfig
+
+    new = int(max(map(len, questions.completions)) * _LONGER) + _MORE_TOKENS
+    new = min(new, questions.most // 2)
+    prompts = [_within(prompt, questions.most - new) for prompt in questions.prompts]
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=new,
+        eos_token_id=_ends(model, questions.tokenizer),
+        pad_token_id=questions.tokenizer.pad_token_id,
+        use_cache=True,
+    )
+    budget = likelihood.BUDGET_CPU if model.device.type == "cpu" else likelihood.BUDGET_ACCELERATOR
+    found: dict[int, Given] = {}
+    for rows in likelihood.batches([len(prompt) for prompt in prompts], [range(new)], budget):
+        ids, mask = likelihood.padded([prompts[row] for row in rows], model.device, left=True)
+        said = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        texts = questions.tokenizer.batch_decode(said[:, ids.shape[1] :], skip_special_tokens=True)
+        found |= {row: questions.judged(questions.rows[row], text) for row, text in zip(rows, texts, strict=True)}
+    return [found[row] for row in range(len(prompts))]
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens at which an answer ends, by the tokenizer and by the model's own settings."""
+    listed = getattr(model, "generation_config", None)
+    ends = getattr(listed, "eos_token_id", None)
+    ends = ends if isinstance(ends, list) else [ends]
+    return sorted({end for end in [tokenizer.eos_token_id, *ends] if end is not None})
+
+
+def _within(prompt: Ids, room: int) -> Ids:
+    """A prompt in so many tokens, its middle left out where it is longer."""
+    if len(prompt) <= room:
+        return prompt
+    head = room // 2
+    return prompt[:head] + prompt[len(prompt) - (room - head) :]
