@@ -297,7 +297,8 @@ def without_empty(value: dict[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in kept.items() if item not in ({}, [])}
 
 
-RunState = Literal["running", "completed", "failed", "interrupted"]
+# `dead`: its process ended without a word, which whoever had started it has recorded.
+RunState = Literal["running", "completed", "failed", "interrupted", "dead"]
 
 # Why a run failed, where it is known.
 RunReason = Literal["disk_full", "out_of_memory", "nan_loss", "diverged", "stalled", "refused"]

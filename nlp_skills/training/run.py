@@ -22,14 +22,13 @@ from typing import Any
 
 from nlp_skills import files
 from nlp_skills.schema.version import RunReason, RunState, RunStatus
+from nlp_skills.workspace import runs
 from nlp_skills.workspace.folder import VersionFolder
 from nlp_skills.workspace.runs import metrics as metrics
 
 # status.json is written at most once a second, and by a thread of its own when a step takes long.
 WRITE_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5.0
-# The process group that a run started detached is the work of; see execution.keeper.
-GROUP = "NLP_SKILLS_GROUP"
 LIBRARIES = ("accelerate", "datasets", "filelock", "huggingface_hub", "peft", "torch", "transformers", "trl")
 _EXIT_CODES: dict[RunState, int] = {"completed": 0, "interrupted": 130}
 
@@ -96,9 +95,14 @@ class Recorder:
             self._measured_at = values.get("step", 0)
             self._set(metric={**(earlier or {}), **valid})
         line = {**values, "tokens": self.tokens, "seconds": round(self.seconds, 3)}
-        with open(self.version.metrics_path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line, allow_nan=False) + "\n")
+        self._append(line)
         return line
+
+    def adopt(self, values: dict[str, Any], tokens: int) -> None:
+        """What another process of this training says of where it stands."""
+        self.tokens = tokens
+        self._set(**values)
+        self._write()
 
     def halve(self, step: int, kept: list[dict[str, Any]]) -> None:
         """Memory ran out: the run goes on from `step` with smaller batches, `kept` being its figures up to there."""
@@ -122,6 +126,10 @@ class Recorder:
         self._set(state=state, message=message, reason=reason, ended=files.now(), exit_code=code, eta_seconds=None)
         self._write()
         return self.status
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with open(self.version.metrics_path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, allow_nan=False) + "\n")
 
     def _set(self, **values: Any) -> None:
         with self._lock:
@@ -180,7 +188,7 @@ class Pace:
 
 def _group() -> int | None:
     """The process group of a run that was started detached."""
-    given = os.environ.get(GROUP, "")
+    given = os.environ.get(runs.GROUP, "")
     return int(given) if given.isdigit() else None
 
 
@@ -188,13 +196,13 @@ def _memory_gb() -> float:
     """What this process holds now: of the GPU's memory where it computes there, else of the computer's."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return round(torch.cuda.memory_reserved() / 1e9, 3)
+        return round(float(torch.cuda.memory_reserved()) / 1e9, 3)
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
         unit = 1 if sys.platform == "darwin" else 1024
         return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e9, 3)
+    return round(pages * resource.getpagesize() / 1e9, 3)
 
 
 def rewind(version: VersionFolder, step: int) -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ only be heard of: its heartbeat is in status.json every few seconds.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +31,8 @@ State = Literal["running", "unknown", "dead", "interrupted", "failed", "complete
 HEARD_SECONDS = 120.0
 # A checkpoint's last file: without it, it was not written to its end.
 COMPLETE = "complete.json"
+# In the environment of a run that was started detached: its process group, which is nothing but this run.
+GROUP = "NLP_SKILLS_GROUP"
 
 
 def alive(status: RunStatus | None) -> bool:
@@ -177,7 +180,7 @@ class Run:
 class Runs:
     """Runs, those that go on first, then the newest; and what could not be read."""
 
-    runs: list[Run] = field(default_factory=list)
+    all: list[Run] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -197,7 +200,7 @@ def of_task(folder: TaskFolder) -> Runs:
     """The last run of every version of a task."""
     found = Runs()
     _collect(folder, found)
-    return Runs(sorted(found.runs, key=_order), found.problems)
+    return Runs(sorted(found.all, key=_order), found.problems)
 
 
 def every(root: Path) -> Runs:
@@ -208,7 +211,7 @@ def every(root: Path) -> Runs:
     found = Runs()
     for path in locate.find(root):
         _collect(TaskFolder(path.resolve()), found)
-    return Runs(sorted(found.runs, key=_order), found.problems)
+    return Runs(sorted(found.all, key=_order), found.problems)
 
 
 def _collect(folder: TaskFolder, found: Runs) -> None:
@@ -220,7 +223,7 @@ def _collect(folder: TaskFolder, found: Runs) -> None:
         except OSError as error:
             found.problems.append(Invalid(_("cannot be read"), file=error.filename, cause=error.strerror))
         else:
-            found.runs += [run] if run else []
+            found.all.extend([run] if run else [])
 
 
 def _names(folder: TaskFolder) -> Iterator[str]:
@@ -246,10 +249,40 @@ def chosen(folder: TaskFolder, name: str | None = None) -> Run | None:
     current = of(folder, folder.task().version)
     if current and current.alive:
         return current
-    going = [run for run in of_task(folder).runs if run.alive]
+    going = [run for run in of_task(folder).all if run.alive]
     if len(going) > 1:
         raise Invalid(
             _("several versions are being trained: {names}", names=", ".join(run.version.name for run in going)),
             mend=_("name one with --version"),
         )
     return going[0] if going else current
+
+
+def needed(folder: TaskFolder, name: str | None = None) -> Run:
+    """As `chosen`, where there has to be a run.
+
+    Raises:
+        Invalid: as `chosen`, or there was none.
+    """
+    run = chosen(folder, name)
+    if run is None:
+        version = folder.existing_version(name).name
+        raise Invalid(
+            _("there was no run of {version} yet", version=version),
+            mend=_("train it: nlp-skills train {task} --version {version}", task=folder.root.name, version=version),
+        )
+    return run
+
+
+def beside(folder: TaskFolder, version: VersionFolder) -> list[Run]:
+    """The other runs that go on on this machine, in the project the task is in."""
+    from nlp_skills.workspace import locate
+
+    found = every(locate.project_root(folder.root)).all
+    return [run for run in found if run.state == "running" and run.version != version]
+
+
+def recent(found: Iterable[Run], days: float) -> list[Run]:
+    """Those that go on, or ended within so many days."""
+    since = files.now() - dt.timedelta(days=days)
+    return [run for run in found if run.alive or (run.status.ended or run.status.updated) > since]

@@ -85,7 +85,7 @@ def test_data_against_the_snapshot_of_the_version(task: Path, cli: Any) -> None:
     ("state", "alive", "words"),
     [
         ("running", True, "running: step 3 of 10, 42 s left"),
-        ("running", False, "the last run was killed at step 3 of 10"),
+        ("running", False, "the last run is dead: its process ended at step 3 of 10"),
         ("interrupted", False, "the last run was stopped at step 3 of 10"),
         ("failed", False, "the last run failed at step 3 of 10: no room"),
         ("completed", False, "the last run was completed: step 3 of 10"),
@@ -106,7 +106,7 @@ def test_the_run_of_the_current_version(task: Path, cli: Any, state: Any, alive:
         message="no room" if state == "failed" else None,
     ).save(TaskFolder.at(task).version("v1").status_path)
     assert words in cli("status", task).out
-    wanted = "killed" if state == "running" and not alive else state
+    wanted = "dead" if state == "running" and not alive else state
     assert cli("status", task, "--json").json["run"]["state"] == wanted
 
 
