@@ -77,6 +77,8 @@ def base_fingerprint(found: ModelInfo) -> str:
     asked = found.model_dump(
         mode="json", by_alias=True, include={"input_template", "output_format", "system_prompt", "chat_template_kwargs"}
     )
+    if found.chat_template is not None:
+        asked["chat_template"] = found.chat_template
     return digest([found.base_model, found.base_model_hash, asked])
 
 
@@ -107,6 +109,8 @@ def load(folder: TaskFolder, version: str | None = None) -> Loaded:
         _same_base(found, pinned)
         network = _adapted(base_model.load_model(found.base_model, place, **pinned), trained)
         tokenizer = base_model.load_tokenizer(found.base_model, **pinned)
+    if found.chat_template is not None:
+        tokenizer.chat_template = found.chat_template
     return Loaded(network.eval(), tokenizer, Renderer.from_model_info(found), place)
 
 

