@@ -100,8 +100,8 @@ def convert(folder: TaskFolder, as_json: bool) -> None:
 @click.group(
     "data",
     cls=frame.LazyGroup,
-    lazy={"restore": f"{__name__}:restore"},
-    help=N_("Bring back the data a version was made with."),
+    lazy={"restore": f"{__name__}:restore", "preferences": "nlp_skills.cli.preferences:preferences"},
+    help=N_("Bring back the data a version was made with; make preferences of a version's mistakes."),
 )
 def data() -> None:
     """The group; its text is in `help`, where it can be translated."""

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlp_skills import files
 from nlp_skills.data import rows as lines
 from nlp_skills.data.render import Message
+from nlp_skills.errors import Problem
 from nlp_skills.workspace.folder import TaskFolder
 
 SPLITS = ("train", "valid")
@@ -50,6 +52,14 @@ def paths(folder: TaskFolder) -> list[Path]:
     """The files of data/preferences/ that are there."""
     wanted = [*(folder.preferences(split) for split in SPLITS), source_path(folder)]
     return [path for path in wanted if path.is_file()]
+
+
+def asked(folder: TaskFolder) -> str | None:
+    """The version whose mistakes the pairs are; None where people wrote them, or nothing says so."""
+    try:
+        return str(files.read_json(source_path(folder))["version"])
+    except (Problem, KeyError, TypeError):
+        return None
 
 
 def is_judged(row: dict[str, Any]) -> bool:

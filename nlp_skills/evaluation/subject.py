@@ -82,12 +82,22 @@ def choose(folder: TaskFolder, version: str | None = None) -> Subject:
         Invalid: an archived task, not a classification task, a metric we do not compute, nothing trained, or a
             test split that is missing, empty, broken or not the version's.
     """
+    subject = asked(folder, version)
+    _check_test(subject)
+    return subject
+
+
+def asked(folder: TaskFolder, version: str | None = None) -> Subject:
+    """A version that can be asked for labels; nothing is said of the test rows, and they are not looked at.
+
+    Raises:
+        Invalid: an archived task, not a classification task, a metric we do not compute, or nothing trained.
+    """
     task, chosen = folder.task(), folder.existing_version(version)
     lifecycle.refuse_archived(folder, task)
     _check_task(task, folder)
     subject = Subject(folder, chosen, task, model.info(chosen))
     _check_answer(subject)
-    _check_test(subject)
     return subject
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from nlp_skills import files
 from nlp_skills.errors import Invalid
+from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.training import base_model
+from nlp_skills.training import base_model, methods
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
+from nlp_skills.workspace.lineage import file_hashes
 
 Identity = dict[str, str]
 
@@ -24,16 +26,41 @@ def of(folder: TaskFolder, task: Task, config: Config) -> Identity:
     """The hashes, by the name a person knows the thing under. The test rows are no part of a training.
 
     Raises:
+        Invalid: `init_from` names a version that is not there, or has no weights.
         Unavailable: the base model is not there.
     """
     prompt = {"template": task.input_template, "output": task.output_format.json_schema()}
-    splits = {split: path for split in ("train", "valid") if (path := folder.split(split)).is_file()}
+    learnt = [*methods.of(config.method).files(folder).values()]
+    if config.early_stopping and folder.split("valid").is_file():
+        learnt.append(folder.split("valid"))
     return {
-        **{f"data/{split}.jsonl": files.sha256_file(path) for split, path in splits.items()},
+        **{path.relative_to(folder.root).as_posix(): files.sha256_file(path) for path in learnt},
+        **_start(folder, config),
+        **_template(folder, config),
         _CONFIG: _hash(config.dump()),
         "task.yaml": _hash({**prompt, "type": task.output_format.type}),
         config.base_model: base_model.fingerprint(config.base_model, root=folder.root),
     }
+
+
+def _start(folder: TaskFolder, config: Config) -> Identity:
+    """The weights that training begins with, where they are an earlier version's."""
+    if config.init_from is None:
+        return {}
+    model = folder.existing_version(config.init_from).model
+    if model is None:
+        raise Invalid(
+            _("version {name}, which training is to go on from, has no trained model", name=config.init_from),
+            file=folder.version(config.init_from).root,
+            mend=_("train it first: nlp-skills train --version {name}", name=config.init_from),
+        )
+    return {model.relative_to(folder.root).as_posix(): _hash(file_hashes(model, folder.root))}
+
+
+def _template(folder: TaskFolder, config: Config) -> Identity:
+    """The chat template, where it is not the base model's own: config.yaml holds no more than its name."""
+    text = base_model.template_text(config.chat_template, folder.root)
+    return {} if text is None else {f"chat_template {config.chat_template}": _hash(text)}
 
 
 def _hash(content: object) -> str:
