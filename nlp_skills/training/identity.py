@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nlp_skills import files
 from nlp_skills.errors import Invalid
-from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.training import base_model, methods
@@ -18,6 +17,7 @@ from nlp_skills.workspace.lineage import file_hashes
 Identity = dict[str, str]
 
 _CONFIG = "config.yaml"
+_MODELS = "models/"
 # The key of the configuration in files of the first releases; the version may carry another name by now.
 _FORMER = re.compile(r"versions/[^/]+/config\.yaml\Z")
 
@@ -26,7 +26,6 @@ def of(folder: TaskFolder, task: Task, config: Config) -> Identity:
     """The hashes, by the name a person knows the thing under. The test rows are no part of a training.
 
     Raises:
-        Invalid: `init_from` names a version that is not there, or has no weights.
         Unavailable: the base model is not there.
     """
     prompt = {"template": task.input_template, "output": task.output_format.json_schema()}
@@ -44,23 +43,9 @@ def of(folder: TaskFolder, task: Task, config: Config) -> Identity:
 
 
 def _start(folder: TaskFolder, config: Config) -> Identity:
-    """The weights that training begins with, where they are an earlier version's."""
-    if config.init_from is None:
-        return {}
-    model = folder.existing_version(config.init_from).model
-    if model is None:
-        raise Invalid(
-            _("version {name}, which training is to go on from, has no trained model", name=config.init_from),
-            file=folder.version(config.init_from).root,
-            mend=_("train it first: nlp-skills train --version {name}", name=config.init_from),
-        )
-    return {model.relative_to(folder.root).as_posix(): _hash(file_hashes(model, folder.root))}
-
-
-def _template(folder: TaskFolder, config: Config) -> Identity:
-    """The chat template, where it is not the base model's own: config.yaml holds no more than its name."""
-    text = base_model.template_text(config.chat_template, folder.root)
-    return {} if text is None else {f"chat_template {config.chat_template}": _hash(text)}
+    """The weights that training begins with, where they are an earlier version's and still there."""
+    model = folder.version(config.init_from).model if config.init_from else None
+    return {model.relative_to(folder.root).as_posix(): _hash(file_hashes(model, folder.root))} if model else {}
 
 
 def _hash(content: object) -> str:
@@ -79,6 +64,9 @@ def changed(version: VersionFolder, now: Identity) -> list[str] | None:
     except Invalid:
         return None
     before = {_FORMER.sub(_CONFIG, name): value for name, value in read.items()}
-    differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    # What a version began with may be gone once it is trained: it needs it no more.
+    gone = {name for name in before.keys() - now.keys() if name.startswith(_MODELS)}
+    names = (before.keys() | now.keys()) - gone
+    differing = sorted(name for name in names if before.get(name) != now.get(name))
     shown = str(version.config_path.relative_to(version.task_root))
     return [shown if name == _CONFIG else name for name in differing]

@@ -22,7 +22,7 @@ from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.training.encode import Encoded, escaped, in_one_line
 from nlp_skills.training.methods import reference
-from nlp_skills.training.methods.sft import Read, _Look as Look
+from nlp_skills.training.methods.sft import Look, Read
 from nlp_skills.workspace.folder import TaskFolder
 
 # What the paper on KTO finds good: the weights of good answers to bad ones, from as much to a third more.
@@ -184,15 +184,15 @@ class _Look(Look):
 
     def rows(self) -> list[Any]:
         """The rows as they would be trained."""
-        ends, found = self._ends(), []
+        ends, found = self.ends(), []
         given = preferences.read(self.path)
         for row in preferences.judged(given) if self.config.method == "kto" else given:
             encoded = self._encoded(row)
             if encoded is None:
                 continue
-            told = {code: None for one in encoded.each for code in self._row(one, vars(row), ends)}
+            told = {code: None for one in encoded.each for code in self.faults(one, vars(row), ends)}
             for code in told:
-                self._note(code, row.line)
+                self.note(code, row.line)
             found.append(encoded.shortened(self.limit) if self.config.allow_truncation else encoded)
         return found
 
@@ -204,7 +204,7 @@ class _Look(Look):
             _same, rejected = self.renderer.ids_after(self.tokenizer, row.prompt, row.rejected)
             return Compared(row.line, prompt, chosen, rejected)
         except Invalid as error:
-            self._note("not_rendered", row.line, error)
+            self.note("not_rendered", row.line, error)
             return None
 
 

@@ -33,7 +33,7 @@ def check(folder: TaskFolder, task: Task, config: Config) -> list[Finding]:
 
 def read(folder: TaskFolder, split: str, renderer: Renderer, tokenizer: Any, config: Config) -> Read:
     """A split's rows as they would be trained, and what is wrong with them."""
-    look = _Look(folder.split(split), folder.root, renderer, tokenizer, config)
+    look = Look(folder.split(split), folder.root, renderer, tokenizer, config)
     rows = look.rows()
     look.collation(rows)
     return Read(_weighed(rows, config) if split == "train" else rows, look.findings())
@@ -128,7 +128,7 @@ class Read:
 
 
 @dataclass
-class _Look:
+class Look:
     """One pass over a file; what is found is counted per kind, with the first line of each."""
 
     path: Path
@@ -145,14 +145,14 @@ class _Look:
 
     def rows(self) -> list[Encoded]:
         """The rows as they would be trained."""
-        ends = self._ends()
+        ends = self.ends()
         rows = []
         for line, row in read_rows(self.path):
             encoded = self._encode(line, row)
             if encoded is None:
                 continue
-            for code in self._row(encoded, row, ends):
-                self._note(code, line)
+            for code in self.faults(encoded, row, ends):
+                self.note(code, line)
             rows.append(encoded.shortened(self.limit) if self.config.allow_truncation else encoded)
         return rows
 
@@ -162,7 +162,7 @@ class _Look:
             return
         pair = [min(rows, key=len), max(rows, key=len)]
         if not keeps_loss(_padding(self.tokenizer, self.config), pair):
-            self._note("end_masked", pair[0].line)
+            self.note("end_masked", pair[0].line)
 
     def findings(self) -> list[Finding]:
         """What was found, in words."""
@@ -172,10 +172,10 @@ class _Look:
         try:
             return encode(self.tokenizer, self.renderer, row, line)
         except Invalid as error:
-            self._note("not_rendered", line, error)
+            self.note("not_rendered", line, error)
             return None
 
-    def _row(self, row: Encoded, raw: dict[str, Any], ends: set[int]) -> Iterator[str]:
+    def faults(self, row: Encoded, raw: dict[str, Any], ends: set[int]) -> Iterator[str]:
         if not row.completion:
             yield "no_loss"
         elif row.completion[-1] not in ends:
@@ -190,7 +190,7 @@ class _Look:
         if any(token in value for value in _texts(raw) for token in self.tokenizer.all_special_tokens):
             yield "special_tokens"
 
-    def _ends(self) -> set[int]:
+    def ends(self) -> set[int]:
         """Tokens at which generation stops, by the tokenizer and by the model's generation settings."""
         root = base_model.locate(self.config.base_model, root=self.root)
         settings = Path(root) / "generation_config.json"
@@ -198,7 +198,7 @@ class _Look:
         listed = stops if isinstance(stops, list) else [stops]
         return {end for end in [self.tokenizer.eos_token_id, *listed] if end is not None}
 
-    def _note(self, code: str, line: int, error: Invalid | None = None) -> None:
+    def note(self, code: str, line: int, error: Invalid | None = None) -> None:
         self.seen[code] += 1
         self.first.setdefault(code, (line, error))
 
