@@ -48,6 +48,12 @@ def _start(folder: TaskFolder, config: Config) -> Identity:
     return {model.relative_to(folder.root).as_posix(): _hash(file_hashes(model, folder.root))} if model else {}
 
 
+def _template(folder: TaskFolder, config: Config) -> Identity:
+    """The chat template, where it is not the base model's own: config.yaml holds no more than its name."""
+    text = base_model.template_text(config.chat_template, folder.root)
+    return {} if text is None else {f"chat_template {config.chat_template}": _hash(text)}
+
+
 def _hash(content: object) -> str:
     return files.sha256_bytes(json.dumps(content, ensure_ascii=False, sort_keys=True).encode())
 
