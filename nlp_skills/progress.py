@@ -52,6 +52,13 @@ class _Plain(Bar):
         print(f"{self.label}: {self.done}/{self.total}{left} {self.note}".rstrip(), file=sys.stderr, flush=True)
 
 
+class Hidden(Bar):
+    """Counts, and shows nothing."""
+
+    def _show(self) -> None:
+        pass
+
+
 class _Live(Bar):
     def __init__(self, label: str, total: int, drawn: Any) -> None:
         super().__init__(label, total)

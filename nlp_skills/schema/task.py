@@ -100,6 +100,9 @@ class SuccessCriteria(Model):
     baseline: float | str | None = None
 
 
+Sharding = Literal["ddp", "fsdp", "zero3"]
+
+
 class Execution(Model):
     """Where a step runs. `gpus` trains on so many at once; `sharding` says how, and is chosen when left out."""
 
@@ -107,7 +110,7 @@ class Execution(Model):
     host: str | None = None
     cuda_devices: str | None = None
     gpus: Annotated[int, Field(ge=1, le=1024)] | None = None
-    sharding: Literal["ddp", "fsdp", "zero3"] | None = None
+    sharding: Sharding | None = None
 
 
 # More hours than any calendar has are as many as these.

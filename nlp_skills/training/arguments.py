@@ -12,6 +12,7 @@ from typing import Any
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema.training import Config, Method
+from nlp_skills.training import processes
 from nlp_skills.training.device import Device
 from nlp_skills.training.job import Job
 
@@ -69,6 +70,7 @@ def made(
     values = {
         **_of_config(job),
         **_of_machine(device, checkpointing),
+        **_of_processes(job, checkpointing),
         "output_dir": str(job.version.checkpoints),
         "logging_steps": log_every,
         "eval_strategy": "epoch" if validate else "no",
@@ -138,6 +140,52 @@ def _of_machine(device: Device, checkpointing: bool) -> dict[str, Any]:
         "activation_checkpointing": checkpointing,
         "dataloader_pin_memory": device.type == "cuda",
     }
+
+
+def _of_processes(job: Job, checkpointing: bool) -> dict[str, Any]:
+    """How several processes share the model. Of the shared-out forms only the settings could be checked here."""
+    if job.processes == 1:
+        return {}
+    values: dict[str, Any] = {"ddp_find_unused_parameters": False, "ddp_timeout": processes.PATIENCE_SECONDS}
+    if job.sharding == "fsdp":
+        # FSDP recomputes activations by itself; the trainer's own way would gather the weights once more.
+        values |= {"fsdp": True, "fsdp_config": fsdp(checkpointing), "activation_checkpointing": False}
+    if job.sharding == "zero3":
+        values |= {"deepspeed": ZERO3}
+    return values
+
+
+def fsdp(checkpointing: bool) -> dict[str, Any]:
+    """FSDP2: every device holds a part of each layer, and the whole of one layer while it works on it."""
+    return {
+        "version": 2,
+        "reshard_after_forward": True,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "state_dict_type": "FULL_STATE_DICT",
+        "cpu_ram_efficient_loading": False,
+        "activation_checkpointing": checkpointing,
+    }
+
+
+# DeepSpeed's ZeRO-3; `auto` takes what the trainer's settings say.
+ZERO3: dict[str, Any] = {
+    "zero_optimization": {
+        "stage": 3,
+        "overlap_comm": True,
+        "contiguous_gradients": True,
+        "reduce_bucket_size": "auto",
+        "stage3_prefetch_bucket_size": "auto",
+        "stage3_param_persistence_threshold": "auto",
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
+    "bf16": {"enabled": "auto"},
+    "fp16": {"enabled": "auto"},
+    "zero_allow_untested_optimizer": True,
+    "gradient_clipping": "auto",
+    "gradient_accumulation_steps": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "train_batch_size": "auto",
+}
 
 
 def _fields(kind: Any) -> set[str]:

@@ -32,22 +32,34 @@ def place(version: VersionFolder, config: Config) -> Path:
     return version.merged if config.adapter == "full" else version.adapter
 
 
-def save_model(model: Any, tokenizer: Any, version: VersionFolder, config: Config) -> Path:
-    """Write the model beside its place and move it there whole."""
+def save_model(
+    model: Any, tokenizer: Any, version: VersionFolder, config: Config, state: dict[str, Any] | None = None
+) -> Path:
+    """Write the model beside its place and move it there whole. `state`: its weights, where it holds a part of them."""
+    parent = place(version, config).parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{version.name}.") as temporary:
+        made = Path(temporary) / "new"
+        write(model, tokenizer, made, config, state)
+        return install(made, version, config)
+
+
+def install(made: Path, version: VersionFolder, config: Config) -> Path:
+    """Move a model that was written elsewhere in the task to its place, whole."""
     target = place(version, config)
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{target.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
+        if not made.is_relative_to(left):
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        made = Path(temporary) / "new"
-        _write(model, tokenizer, made, config)
         if target.exists():
             target.rename(Path(temporary) / "old")
         made.rename(target)
     return target
 
 
-def _write(model: Any, tokenizer: Any, made: Path, config: Config) -> None:
+def write(model: Any, tokenizer: Any, made: Path, config: Config, state: dict[str, Any] | None = None) -> None:
+    """The model's files: the adapter, or the whole model where every weight was trained."""
     if config.adapter != "full":
         settings = model.peft_config["default"]
         # The name a person chose, not this machine's cache.
@@ -55,10 +67,10 @@ def _write(model: Any, tokenizer: Any, made: Path, config: Config) -> None:
         if not isinstance(settings.target_modules, str):
             # PEFT keeps a set, whose order differs from process to process, and so would the file.
             settings.target_modules = sorted(settings.target_modules)
-        model.save_pretrained(made, save_embedding_layers=False)
+        model.save_pretrained(made, state_dict=state, save_embedding_layers=False)
         (made / "README.md").unlink(missing_ok=True)
     else:
-        model.save_pretrained(made)
+        model.save_pretrained(made, state_dict=state)
         tokenizer.save_pretrained(made)
 
 
@@ -85,7 +97,7 @@ def model_info(job: Job, device: Device, model: Any) -> ModelInfo:
         input_template=task.input_template,
         output_format=task.output_format,
         system_prompt=config.system_prompt,
-        chat_template=base_model.template_text(config.chat_template),
+        chat_template=base_model.template_text(config.chat_template, version.task_root),
         chat_template_kwargs=config.chat_template_kwargs,
         init_from=config.init_from,
         created=files.now(),
@@ -93,8 +105,12 @@ def model_info(job: Job, device: Device, model: Any) -> ModelInfo:
 
 
 def _weights(parameter: Any) -> int:
-    """How many weights a tensor holds: two share a byte where they have four bits each."""
-    return int(parameter.numel()) * (2 if type(parameter).__name__ == "Params4bit" else 1)
+    """How many weights a tensor holds: two share a byte where they have four bits each.
+
+    DeepSpeed leaves an empty tensor on each device, and says beside it how many there are in all.
+    """
+    held = getattr(parameter, "ds_numel", None) or parameter.numel()
+    return int(held) * (2 if type(parameter).__name__ == "Params4bit" else 1)
 
 
 def record_setup(job: Job, device: Device) -> LineageRun:
@@ -142,7 +158,7 @@ def record_run(job: Job, begun: LineageRun, device: Device, recorder: Recorder, 
         "seconds": round(recorder.seconds, 1),
         "steps": status.step,
         "tokens": recorder.tokens,
-        "peak_memory_gb": round(max(begun.peak_memory_gb or 0.0, peak_memory_gb(device)), 2),
+        "peak_memory_gb": round(max(begun.peak_memory_gb or 0.0, _peak(device, fitted)), 2),
         "processes": job.processes if job.processes > 1 else None,
         "micro_batch": job.micro_batch,
         "tokens_per_second": status.tokens_per_second,
@@ -152,6 +168,11 @@ def record_run(job: Job, begun: LineageRun, device: Device, recorder: Recorder, 
         "reason": status.reason,
     }
     lineage.record(job.version, run=begun.model_copy(update=ended))
+
+
+def _peak(device: Device, fitted: Fitted | None) -> float:
+    """Of several processes, the one that used most: this one has only watched them."""
+    return (fitted.peak_memory_gb if fitted else 0.0) or peak_memory_gb(device)
 
 
 def environment(root: Path, device: Device) -> dict[str, str]:

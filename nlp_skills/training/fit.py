@@ -20,6 +20,7 @@ from nlp_skills.training import (
     methods,
     order,
     packing,
+    pitfalls,
     processes,
     run,
     selection,
@@ -153,6 +154,7 @@ def _trainer(
         )
     adapters.begin(made.model, job, checked.encoded["train"])
     made.remove_callback(PrinterCallback)
+    pitfalls.built(made, len(train_rows), job.version.config_path)
     return made
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from nlp_skills.schema.task import Task
+from nlp_skills.schema.task import Sharding, Task
 from nlp_skills.schema.training import Config
 from nlp_skills.training.identity import Identity
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -17,7 +17,7 @@ class Job:
     """What is trained, with which settings, and from which checkpoint (None: from the start).
 
     One optimiser step sees `config.effective_batch` rows: `micro_batch` at once on each of `processes` devices,
-    `accumulation` times.
+    `accumulation` times. `sharding` says what each device holds of the model: all of it (ddp), or a part.
     """
 
     folder: TaskFolder
@@ -28,6 +28,7 @@ class Job:
     micro_batch: int
     accumulation: int
     processes: int = 1
+    sharding: Sharding = "ddp"
     checkpoint: Path | None = None
     track: bool = False
 
@@ -35,6 +36,11 @@ class Job:
     def step(self) -> int:
         """The step to go on from."""
         return int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no device holds the whole model."""
+        return self.processes > 1 and self.sharding != "ddp"
 
     @property
     def base_hash(self) -> str:

@@ -38,6 +38,7 @@ class Recorder:
 
     def __init__(self, version: VersionFolder, task: str, *, step: int, started: Any, seconds: float) -> None:
         now = files.now()
+        before = version.status() if step else None
         self.version = version
         self.status = RunStatus(
             task=task,
@@ -49,6 +50,7 @@ class Recorder:
             started=started or now,
             updated=now,
             step=step,
+            total_steps=before.total_steps if before else 0,
             stepped=now,
         )
         self.tokens = 0

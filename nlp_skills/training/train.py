@@ -28,7 +28,9 @@ from nlp_skills.training import (
     identity,
     preflight,
     processes,
+    rank,
     run,
+    team,
 )
 from nlp_skills.training.device import Device, pick
 from nlp_skills.training.job import Job
@@ -66,13 +68,16 @@ def train(
         Unavailable: a package, the base model, memory or disk space is missing.
         KeyboardInterrupt: a second Ctrl-C; the last periodic checkpoint stays.
     """
+    if processes.joined() and not processes.first():
+        return rank.follow(folder, version)
     found = _found(folder, version)
-    with lock.writing(folder):
+    with rank.others(folder, found) as tell, lock.writing(folder):
         ready = _ready(folder, found, resume=resume, track=track, on_checked=on_checked)
         if isinstance(ready, RunStatus):
             return ready
         job, checked = ready
         begun = _begin(job)
+        tell(job, checked)
     return _carry_out(begun, checked, on_stop or (lambda: None))
 
 
@@ -144,15 +149,18 @@ def _job(folder: TaskFolder, version: VersionFolder, *, track: bool) -> Job:
             file=folder.split("train"),
             mend=_("make it with: nlp-skills regenerate {task}", task=folder.root.name),
         )
+    several = processes.count(task.execution)
+    micro_batch, accumulation = processes.divided(config, several, version.config_path)
     return Job(
         folder,
         version,
         task,
         config,
         identity.of(folder, task, config),
-        micro_batch=config.batch_size,
-        accumulation=config.gradient_accumulation,
-        processes=processes.count(),
+        micro_batch=micro_batch,
+        accumulation=accumulation,
+        processes=several,
+        sharding=processes.sharding(folder, task, config),
         track=track,
     )
 
@@ -254,9 +262,10 @@ def _fitted(begun: _Begun, checked: preflight.Preflight, stop: run.Stop) -> fit.
     """Train; where memory runs out, once more from the last checkpoint with half the rows in memory."""
     job = begun.job
     try:
-        return fit.run_through(job, checked, begun.device, begun.recorder, stop)
+        return _run(begun, checked, stop)
     except Exception as error:
-        smaller = job.halved() if job.processes == 1 and failure.reason(error) == "out_of_memory" else None
+        # Processes that a launcher started cannot begin again without it.
+        smaller = job.halved() if failure.reason(error) == "out_of_memory" and not processes.joined() else None
         if smaller is None:
             raise
         # What the traceback holds on to is what there was no room for.
@@ -269,7 +278,17 @@ def _fitted(begun: _Begun, checked: preflight.Preflight, stop: run.Stop) -> fit.
           step=begun.job.step, rows=begun.job.micro_batch, times=begun.job.accumulation)
     )  # fmt: skip
     stop.in_loop = False
-    return fit.run_through(begun.job, checked, begun.device, begun.recorder, stop)
+    return _run(begun, checked, stop)
+
+
+def _run(begun: _Begun, checked: preflight.Preflight, stop: run.Stop) -> fit.Fitted:
+    """The run itself: here, in processes of our own, or with those that a launcher started."""
+    job, recorder = begun.job, begun.recorder
+    if job.processes == 1:
+        return fit.run_through(job, checked, begun.device, recorder, stop)
+    if processes.joined():
+        return rank.lead(job, checked, begun.device, recorder, stop)
+    return team.run_through(job, checked, recorder, stop)
 
 
 def _records(job: Job) -> Any:
@@ -345,8 +364,11 @@ def _seconds_recorded(job: Job) -> float:
 
 def _save(job: Job, device: Device, fitted: fit.Fitted) -> None:
     """The model, its description, and nothing that speaks of an earlier model of this name."""
-    artefact.save_model(fitted.model, fitted.tokenizer, job.version, job.config)
-    info = artefact.model_info(job, device, fitted.model)
+    if fitted.made is not None:
+        artefact.install(fitted.made, job.version, job.config)
+    else:
+        artefact.save_model(fitted.model, fitted.tokenizer, job.version, job.config, fitted.state)
+    info = fitted.info or artefact.model_info(job, device, fitted.model)
     artefact.record_model(job.version, info)
     for stale in (job.version.results_path, job.version.report_path):
         stale.unlink(missing_ok=True)
