@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +78,8 @@ def base_fingerprint(found: ModelInfo) -> str:
     )
     if found.chat_template is not None:
         asked["chat_template"] = found.chat_template
+    if found.quantization is not None:
+        asked["quantization"] = found.quantization
     return digest([found.base_model, found.base_model_hash, asked])
 
 
@@ -92,10 +93,10 @@ def load(folder: TaskFolder, version: str | None = None) -> Loaded:
 
     Raises:
         Invalid: not trained, or the base model is not the one it was trained on.
-        Unavailable: the training extra or the base model is missing.
+        Unavailable: the training extra, qlora's for a base model in four bits, or the base model is missing.
     """
     need("train", "torch", "transformers", "peft")
-    from nlp_skills.training import base_model, device
+    from nlp_skills.training import adapters, base_model, device
 
     chosen = folder.existing_version(version)
     found = info(chosen)
@@ -107,20 +108,12 @@ def load(folder: TaskFolder, version: str | None = None) -> Loaded:
     else:
         pinned: Any = {"root": folder.root, "revision": found.base_model_revision}
         _same_base(found, pinned)
-        network = _adapted(base_model.load_model(found.base_model, place, **pinned), trained)
+        base = base_model.load_model(found.base_model, place, quantization=found.quantization, **pinned)
+        network = adapters.on_top(base, trained)
         tokenizer = base_model.load_tokenizer(found.base_model, **pinned)
     if found.chat_template is not None:
         tokenizer.chat_template = found.chat_template
     return Loaded(network.eval(), tokenizer, Renderer.from_model_info(found), place)
-
-
-def _adapted(base: Any, adapter: Path) -> Any:
-    from peft import PeftModel
-
-    with warnings.catch_warnings():
-        # PEFT 0.21 asks transformers 5 for an attribute by its old name.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        return PeftModel.from_pretrained(base, str(adapter))
 
 
 def _same_base(found: ModelInfo, pinned: Any) -> None:

@@ -15,6 +15,9 @@ Adapter = Literal["lora", "qlora", "full"]
 # Those that learn from answers people or programs preferred, instead of from rows with one right answer.
 PREFERENCE_METHODS: frozenset[Method] = frozenset({"dpo", "orpo", "kto"})
 
+# Beginnings of an adapter that are a part of the base model: its principal components, or the first of its factors.
+PRINCIPAL = frozenset({"pissa", "olora"})
+
 _FractionOfOne = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -23,7 +26,8 @@ class Lora(Model):
 
     `rslora` scales by alpha/√r, `dora` learns magnitudes beside directions, `init` is how the adapter begins, and
     `plus_ratio` (LoRA+) is how many times faster B learns than A. Only beginnings whose adapter loads again onto the
-    base model it was made for are offered: PiSSA by the exact decomposition, not by the randomised one.
+    base model it was made for are offered: PiSSA by the exact decomposition, not by the randomised one. `pissa` and
+    `olora` begin as a part of the base model, which the adapter keeps a second time: on disk it has rank 2r.
     """
 
     r: Annotated[int, Field(ge=1, le=1024)] = 16
@@ -42,6 +46,12 @@ class Lora(Model):
         if any(name.rpartition(".")[2] in ("lm_head", "embed_out") for name in names):
             raise ValueError(_("the output layer takes no adapter; leave lm_head out, or set all-linear"))
         return value
+
+    @model_validator(mode="after")
+    def _even(self) -> Lora:
+        if self.init == "orthogonal" and self.r % 2:
+            raise ValueError(_("init: orthogonal needs an even r; set r: {r}", r=self.r + 1))
+        return self
 
 
 class EarlyStopping(Model):
@@ -95,6 +105,15 @@ class Training(Model):
             raise ValueError(_("adapter: full trains every weight; remove lora:, or set adapter: lora"))
         if self.adapter != "full" and self.lora is None:
             self.__dict__["lora"] = Lora()
+        return self
+
+    @model_validator(mode="after")
+    def _beginning_fits(self) -> Training:
+        init = self.lora.init if self.lora else None
+        if self.adapter == "qlora" and init in ("pissa", "olora", "orthogonal"):
+            raise ValueError(_("qlora cannot begin with init: {init}; set default or eva, or adapter: lora", init=init))
+        if self.weight_decay and init in PRINCIPAL:
+            raise ValueError(_("weight_decay would shrink what init: {init} keeps; set it to 0", init=init))
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
-from nlp_skills.training import base_model, lengths, methods, order, pitfalls, processes, selection
+from nlp_skills.training import adapters, base_model, lengths, methods, order, pitfalls, processes, selection
 from nlp_skills.workspace import lifecycle
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -110,14 +110,19 @@ def check(folder: TaskFolder, version: str | None = None) -> Preflight:
         return Preflight(found.name, found_so_far)
     extras.need("train", "torch", "transformers", "trl")
     tokenizer = base_model.load_tokenizer(config.base_model, root=folder.root, chat_template=config.chat_template)
+    if bare := pitfalls.no_template(found, tokenizer):
+        return Preflight(found.name, [*found_so_far, *bare])
     base = base_model.locate(config.base_model, root=folder.root)
     if too_far := lengths.check(config, base, found.config_path):
         return Preflight(found.name, [*found_so_far, *too_far])
+    if unfit := adapters.check(folder, config, found.config_path):
+        return Preflight(found.name, [*found_so_far, *unfit])
     renderer = Renderer.of(task, config)
     splits = {name: family.read(folder, name, renderer, tokenizer, config) for name in family.files(folder)}
     encoded = {name: split.rows for name, split in splits.items()}
     findings = [*found_so_far, *(finding for split in splits.values() for finding in split.findings)]
-    findings += pitfalls.check(folder, found, task, config, tokenizer, encoded)
+    if encoded.get("train") or passed(findings):
+        findings += pitfalls.check(folder, found, task, config, tokenizer, encoded)
     example = encoded["train"][0].marked(tokenizer) if encoded.get("train") else None
     most = lengths.limit(config, base)
     counts = {split: lengths.report(rows, most) for split, rows in encoded.items() if rows}

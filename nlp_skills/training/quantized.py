@@ -15,6 +15,9 @@ from typing import Any
 from nlp_skills import extras
 from nlp_skills.training.device import Device
 
+# On import, which PEFT does wherever it is installed, it misses a package that is of no use here.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
 
 def loading(device: Device) -> dict[str, Any]:
     """What `from_pretrained` is given to load a base model in four bits onto `device`.
@@ -24,22 +27,14 @@ def loading(device: Device) -> dict[str, Any]:
     """
     extras.need("qlora", "bitsandbytes")
     import torch
+    from transformers import BitsAndBytesConfig
 
-    noisy = logging.getLogger("bitsandbytes")
-    level = noisy.level
-    noisy.setLevel(logging.ERROR)  # on import it misses a package that is of no use here
-    try:
-        from transformers import BitsAndBytesConfig
-
-        settings = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=getattr(torch, device.autocast or device.dtype),
-        )
-        __import__("bitsandbytes")
-    finally:
-        noisy.setLevel(level)
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, device.autocast or device.dtype),
+    )
     # Weights in four bits do not move to another device later; of several processes each has its own.
     place = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device.type == "cuda" else device.type
     return {"quantization_config": settings, "device_map": {"": place}}
