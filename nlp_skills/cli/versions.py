@@ -13,6 +13,7 @@ from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
     from nlp_skills.provenance.next_version import Made
+    from nlp_skills.schema.training import Method
     from nlp_skills.workspace.folder import TaskFolder
     from nlp_skills.workspace.naming import Kind
     from nlp_skills.workspace.promotion import Promoted
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         'nlp-skills new-version --change "LoRA rank 16 → 32" --set lora.r=32 --set lora.alpha=64',
         'nlp-skills new-version reviews --from v1 --change "200 more neutral rows"',
         "nlp-skills new-version --minor --set epochs=6",
+        "nlp-skills new-version --method dpo --init-from v2",
         "nlp-skills new-version --exp --edit",
     ],
 )
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
 @frame.option("--change", "changes", multiple=True, help=N_("What changes, in a sentence; repeatable."))
 @frame.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=N_("A setting of config.yaml; repeatable."))
 @frame.option("--from", "parent", metavar="V", help=N_("The version to start from."))
+@frame.option(
+    "--method",
+    type=click.Choice(["sft", "dpo", "orpo", "kto"]),
+    help=N_("Another way to learn, with the settings that suit it."),
+)
+@frame.option("--init-from", metavar="V", help=N_("Go on from the weights of a trained version."))
 @frame.option("--major", is_flag=True, help=N_("A major version, such as v3: data, prompt or architecture change."))
 @frame.option("--minor", is_flag=True, help=N_("A minor version, such as v2.1: only parameters change."))
 @frame.option("--exp", is_flag=True, help=N_("An experiment on the version it starts from, such as v2-exp."))
@@ -42,6 +50,8 @@ def new_version(
     changes: tuple[str, ...],
     settings: tuple[str, ...],
     parent: str | None,
+    method: Method | None,
+    init_from: str | None,
     edit: bool,
     as_json: bool,
     **kinds: bool,
@@ -58,12 +68,15 @@ def new_version(
         kind=kind,
         edit=_editor(again=asks) if edit else None,
         choose=_choose if asks else None,
+        method=method,
+        init_from=init_from,
     )
     hint = not asks and kind is None
     if as_json:
         frame.emit({
             "ok": True, "version": made.version.name, "parent": made.parent, "changes": made.changes,
-            "computed": made.computed, "proposal": made.proposal, "diff": made.diff,
+            "computed": made.computed, "proposal": made.proposal, "diff": made.diff, "reasons": made.reasons,
+            "next": made.following,
         })  # fmt: skip
     else:
         _show(made, hint)
@@ -101,12 +114,14 @@ def _show(made: Made, hint: bool) -> None:
     for difference in made.computed:
         if difference not in made.changes:
             frame.say(_("also differs: {change}", change=difference))
+    for reason in made.reasons:
+        frame.say(_("why: {reason}", reason=reason))
     if made.diff:
         frame.say(made.diff)
     frame.say(_("configuration: {path}", path=frame.shown(made.version.config_path)))
     if hint and made.proposal == "minor":
         frame.note(_("only parameters change: with --minor it would have been {name}", name=made.names["minor"]))
-    frame.say(_("next: {command}", command="nlp-skills regenerate && nlp-skills train"))
+    frame.say(_("next: {command}", command=made.following))
 
 
 @frame.command(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from nlp_skills import files
-from nlp_skills.data import lock_file, raw
+from nlp_skills.data import lock_file, preferences, raw
 from nlp_skills.data import rows as lines
 from nlp_skills.data.load import load
 from nlp_skills.data.near import row_key
 from nlp_skills.data.sources.settings import literal_secret, unexpanded
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.task import Task
+from nlp_skills.schema.training import PREFERENCE_METHODS
 from nlp_skills.schema.version import SPLITS, DataSnapshot, SplitFile
 from nlp_skills.workspace import digests, lineage, store
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -50,7 +51,7 @@ def write(folder: TaskFolder, version: VersionFolder | str | None = None) -> Dat
         Unavailable: the disk is full.
     """
     target = version if isinstance(version, VersionFolder) else folder.version(version)
-    taken, earlier = _kept(folder, take(folder)), target.snapshot()
+    taken, earlier = _kept(folder, target, take(folder)), target.snapshot()
     passing = {"created", "config"}
     if earlier is not None and earlier.model_dump(exclude=passing) == taken.model_dump(exclude=passing):
         taken = earlier
@@ -67,10 +68,14 @@ def pinned_keys(folder: TaskFolder) -> set[str]:
     return {key for snapshot in others if snapshot for key in snapshot.test_keys}
 
 
-def _kept(folder: TaskFolder, taken: DataSnapshot) -> DataSnapshot:
-    """The snapshot with everything of data/ in the store: splits, lock, and the raw files they were made of."""
+def _kept(folder: TaskFolder, version: VersionFolder, taken: DataSnapshot) -> DataSnapshot:
+    """The snapshot with everything of data/ in the store: splits, lock, and the raw files they were made of; the
+    preferences where the version learns from them.
+    """
     lock = lock_file.load(folder)
     paths = [*(folder.split(name) for name in SPLITS), folder.split("dropped"), lock_file.path(folder)]
+    if version.config_path.is_file() and version.config().method in PREFERENCE_METHODS:
+        paths += preferences.paths(folder)
     for name, source in (lock.sources if lock else {}).items():
         path = raw.raw_path(folder, name)
         if digests.of(folder, [path]).get(path) == source.sha256:

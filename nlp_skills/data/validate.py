@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nlp_skills import extras, progress
-from nlp_skills.data import drift, leakage, near, sources, split_checks
+from nlp_skills.data import drift, leakage, near, preferences_check, sources, split_checks
 from nlp_skills.data import rows as lines
 from nlp_skills.data.findings import Finding, of_problem, passed
 from nlp_skills.data.install import interrupted
@@ -17,7 +17,7 @@ from nlp_skills.files import storage_problem
 from nlp_skills.i18n import _
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.schema.task import Task
-from nlp_skills.schema.training import Training
+from nlp_skills.schema.training import PREFERENCE_METHODS, Training
 from nlp_skills.schema.version import SPLITS
 from nlp_skills.workspace import digest
 from nlp_skills.workspace.folder import TaskFolder
@@ -52,10 +52,13 @@ class Report:
         }
 
 
-def validate(folder: TaskFolder, *, documents_only: bool = False, tokenizer: Any = None) -> Report:
-    """Check the task's documents and, unless told otherwise, its splits.
+def validate(
+    folder: TaskFolder, *, documents_only: bool = False, tokenizer: Any = None, with_preferences: bool = True
+) -> Report:
+    """Check the task's documents and, unless told otherwise, its splits and preferences.
 
-    With the base model's `tokenizer`, the rows' lengths are compared with the max_length they would be trained with.
+    Preferences that the current version does not learn from are no reason not to train it: of them there are warnings
+    only. With the base model's `tokenizer`, the rows' lengths are compared with the max_length they would be trained with.
     Never raises for what it looks for: that is in the report. Files that were read are remembered, and the
     digest for the hooks is refreshed where the documents parse.
 
@@ -68,8 +71,17 @@ def validate(folder: TaskFolder, *, documents_only: bool = False, tokenizer: Any
         return report
     digest.write(folder)
     if not documents_only:
-        _data(folder, split_checks.Expected(task, config, tokenizer, training(folder, task)), report)
+        settings = training(folder, task)
+        _data(folder, split_checks.Expected(task, config, tokenizer, settings), report)
+        if with_preferences:
+            report.findings += _preferences(folder, task, settings)
     return report
+
+
+def _preferences(folder: TaskFolder, task: Task, settings: Training | None) -> Iterator[Finding]:
+    method = settings.method if settings and settings.method in PREFERENCE_METHODS else None
+    for finding in preferences_check.check(folder, task, method):
+        yield finding if method else replace(finding, severity="warning")
 
 
 def _documents(folder: TaskFolder, report: Report) -> tuple[Task | None, DataSource | None]:

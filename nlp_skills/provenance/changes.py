@@ -26,12 +26,19 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 Part = Literal["parameters", "architecture", "data", "prompt"]
 
-_ARCHITECTURE = ("base_model", "method", "adapter", "lora.target_modules", "system_prompt", "chat_template_kwargs")
+_ARCHITECTURE = (
+    "base_model", "method", "init_from", "adapter", "lora.target_modules", "system_prompt", "chat_template",
+    "chat_template_kwargs",
+)  # fmt: skip
 _NAMES = {
     "lora.r": "LoRA rank",
     "lora.alpha": "LoRA alpha",
     "lora.dropout": "LoRA dropout",
     "lora.target_modules": "LoRA target modules",
+    "lora.rslora": "rsLoRA",
+    "lora.dora": "DoRA",
+    "lora.init": "LoRA init",
+    "lora.plus_ratio": "LoRA+ ratio",
 }
 _CLASSES = 6
 
@@ -71,12 +78,30 @@ def proposal(found: Sequence[Change]) -> Literal["major", "minor"]:
 
 def _configuration(before: Config, after: Config) -> Iterator[Change]:
     old, new = dict(flat(before.dump())), dict(flat(after.dump()))
+    whole = "full" in (before.adapter, after.adapter) and before.adapter != after.adapter
+    if start := _start(before, after):
+        yield Change("architecture", start)
+        old, new = (
+            {key: value for key, value in of.items() if key not in ("method", "init_from")} for of in (old, new)
+        )
     for name in dict.fromkeys([*old, *new]):
-        if old.get(name) == new.get(name) or (name.startswith("lora.") and before.adapter != after.adapter):
+        if old.get(name) == new.get(name) or (name.startswith("lora.") and whole):
             continue
         deep = any(name == key or name.startswith(f"{key}.") for key in _ARCHITECTURE)
         line = _line(_NAMES.get(name, name), old.get(name), new.get(name))
         yield Change("architecture" if deep else "parameters", line)
+
+
+def _start(before: Config, after: Config) -> str | None:
+    """Another version's weights to go on from, with the method where that is another too; None for neither."""
+    if after.init_from is None or after.init_from == before.init_from:
+        return None
+    if before.method == after.method:
+        return _("method {method} goes on from {version}'s weights", method=after.method, version=after.init_from)
+    return _(
+        "method {before} → {after}, from {version}'s weights",
+        before=before.method, after=after.method, version=after.init_from,
+    )  # fmt: skip
 
 
 def _line(name: str, before: Any, after: Any) -> str:

@@ -12,7 +12,9 @@ from nlp_skills.data.rows import cut
 from nlp_skills.errors import Problem, Usage
 from nlp_skills.i18n import _
 from nlp_skills.provenance import changes as differences
+from nlp_skills.provenance import second_stage
 from nlp_skills.provenance.vague import vague
+from nlp_skills.schema.training import Method
 from nlp_skills.workspace import naming, promotion, versions
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 from nlp_skills.workspace.versions import Decision, Draft
@@ -29,7 +31,8 @@ class Made:
     """A new version. `computed` is what differs from its parent, `changes` what its lineage says.
 
     `proposal` is the kind that fits what differs (None where the strategy knows no minor versions), `names` what each
-    kind would have been called; `diff` is of the two config.yaml.
+    kind would have been called; `diff` is of the two config.yaml. `reasons` say why settings were chosen that nobody
+    gave, `following` is what to type next.
     """
 
     version: VersionFolder
@@ -39,6 +42,8 @@ class Made:
     proposal: naming.Kind | None
     names: Mapping[naming.Kind, str]
     diff: str
+    reasons: list[str]
+    following: str
 
 
 def new_version(
@@ -50,15 +55,25 @@ def new_version(
     kind: naming.Kind | None = None,
     edit: Edit | None = None,
     choose: Choose | None = None,
+    method: Method | None = None,
+    init_from: str | None = None,
 ) -> Made:
     """Make the next version. What nobody says is computed; `edit` and `choose` ask whoever is there.
 
+    `method` and `init_from` (a trained version to go on from, and the parent where none is given) bring the settings
+    along that they need; those in `settings` have precedence.
+
     Raises:
         Usage: a change that says nothing, nothing that changes, a setting without a place, no such kind of version.
-        Invalid: the parent does not exist, the configuration is not valid, or the task is archived.
+        Invalid: the parent does not exist, `init_from` is not trained, the configuration is not valid, or the task is
+            archived.
     """
-    asked = _Request(folder, changes, kind, edit, choose, insist=not changes and not settings)
-    made = versions.new_version(folder, settings=settings, changes=changes, parent=parent, decide=asked.decide)
+    parent = parent or init_from
+    stage = second_stage.settings(folder, folder.existing_version(parent), method, init_from)
+    chosen = [setting for setting in stage if setting.key not in settings]
+    wanted = {**{setting.key: setting.value for setting in chosen}, **settings}
+    asked = _Request(folder, changes, kind, edit, choose, insist=not changes and not wanted)
+    made = versions.new_version(folder, settings=wanted, changes=changes, parent=parent, decide=asked.decide)
     lineage = made.lineage()
     return Made(
         version=made,
@@ -68,6 +83,8 @@ def new_version(
         proposal=asked.proposal,
         names=asked.names,
         diff=_diff(asked.draft.origin, made),
+        reasons=[f"{setting.key}: {setting.why}" for setting in chosen if setting.why],
+        following=second_stage.commands(folder, made, asked.draft.origin.name),
     )
 
 

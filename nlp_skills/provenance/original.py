@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import SPLITS, DataSnapshot, Lineage, LineageRun, ModelInfo
-from nlp_skills.training import base_model
+from nlp_skills.training import base_model, identity
 from nlp_skills.workspace import lineage, store
 from nlp_skills.workspace.compare import flat
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -77,7 +78,7 @@ def missing(original: Original) -> list[Problem]:
 
     A base model that can be fetched is, unless something else is missing already.
     """
-    found = [*_config(original), *_data(original)]
+    found = [*_config(original), *_data(original), *_start(original)]
     return [*found, *_base(original, fetch=not found)]
 
 
@@ -149,6 +150,29 @@ def _other_data(original: Original, snapshot: DataSnapshot) -> Iterator[Problem]
                 cause=_("recorded: {hash}", hash=recorded[split]),
                 mend=_("bring the file back as it was"),
             )  # fmt: skip
+
+
+def _start(original: Original) -> Iterator[Problem]:
+    """The weights it went on from, where they were another version's: there, and still the same."""
+    config = original.version.config()
+    if config.init_from is None:
+        return
+    start = original.folder.version(config.init_from)
+    here = identity.start(original.folder, config)
+    with contextlib.suppress(Problem):
+        before = files.read_json(identity.path(original.version))
+        if here and all(before.get(name) == digest for name, digest in here.items()):
+            return
+    gone = not here or not start.model_info_path.is_file()
+    yield Invalid(
+        _("version {name} went on from the weights of {start}, and they are gone",
+          name=original.version.name, start=start.name)
+        if gone
+        else _("version {name} went on from the weights of {start}, and they are not what they were",
+               name=original.version.name, start=start.name),
+        file=start.root,
+        mend=_("train {start} again first: nlp-skills train --version {start} --again", start=start.name),
+    )  # fmt: skip
 
 
 def _base(original: Original, *, fetch: bool) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from nlp_skills.provenance.surroundings import Kind
 from nlp_skills.schema import yaml
 from nlp_skills.schema.data_source import DataSource
 from nlp_skills.training import artefact
-from nlp_skills.workspace import runs, store
+from nlp_skills.workspace import runs, sections, store
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 # The part of task.yaml that training and evaluation read; an older release refuses keys that it does not know.
@@ -155,6 +156,23 @@ def _fill(original: Original, kind: Kind, root: Path) -> None:
         for path, sha256 in original.run.pinned.items():
             store.restore(folder, sha256, files.inside(root, path))
     _lead_to_base(original, root)
+    _bring_start(original, root)
+
+
+def _bring_start(original: Original, root: Path) -> None:
+    """The version it went on from, with its weights: linked as files, which nobody changes in place."""
+    name = VersionFolder(root, original.version.name).config().init_from
+    if name is None:
+        return
+    there = original.folder.version(name)
+    model = there.model
+    for path in (there.config_path, there.model_info_path, *(sections.regular_files(model) if model else [])):
+        target = root / path.relative_to(original.folder.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target)
+        except OSError:
+            shutil.copy2(path, target)
 
 
 def _task(original: Original) -> str:

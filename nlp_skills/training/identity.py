@@ -34,7 +34,7 @@ def of(folder: TaskFolder, task: Task, config: Config) -> Identity:
         learnt.append(folder.split("valid"))
     return {
         **{path.relative_to(folder.root).as_posix(): files.sha256_file(path) for path in learnt},
-        **_start(folder, config),
+        **start(folder, config),
         **_template(folder, config),
         _CONFIG: _hash(config.dump()),
         "task.yaml": _hash({**prompt, "type": task.output_format.type}),
@@ -42,7 +42,7 @@ def of(folder: TaskFolder, task: Task, config: Config) -> Identity:
     }
 
 
-def _start(folder: TaskFolder, config: Config) -> Identity:
+def start(folder: TaskFolder, config: Config) -> Identity:
     """The weights that training begins with, where they are an earlier version's and still there."""
     model = folder.version(config.init_from).model if config.init_from else None
     return {model.relative_to(folder.root).as_posix(): _hash(file_hashes(model, folder.root))} if model else {}

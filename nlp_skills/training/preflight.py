@@ -102,7 +102,7 @@ def check(folder: TaskFolder, version: str | None = None) -> Preflight:
     task, config = folder.task(), found.config()
     refuse_unavailable(task, found)
     family = methods.of(config.method)
-    found_so_far = list(validate.validate(folder).findings)
+    found_so_far = list(validate.validate(folder, with_preferences=False).findings)
     if passed(found_so_far):
         found_so_far += [*family.check(folder, task, config), *order.check(task, config, found.config_path)]
         found_so_far += selection.check(folder, task, config, found.config_path)

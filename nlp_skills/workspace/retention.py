@@ -75,7 +75,8 @@ def _by_kind(found: list[Artefact]) -> dict[artefacts.Kind, int]:
 class _Version:
     """What the rules look at. `problem` says what could not be read; the rest is then as much as could be.
 
-    `needs` are the paths in models/ that its records name, its own left out.
+    `needs` are the paths in models/ that its records name, its own left out; `begins_with` is the model it goes on
+    from, until it is trained: it then holds all the weights itself.
     """
 
     place: VersionFolder
@@ -83,6 +84,7 @@ class _Version:
     created: dt.datetime
     touched: dt.datetime
     needs: list[Path] = field(default_factory=list)
+    begins_with: list[Path] = field(default_factory=list)
     value: float | None = None
     running: bool = False
     complete: bool = False
@@ -221,8 +223,9 @@ def _keep_what_others_need(folder: TaskFolder, task: Task, versions: list[_Versi
     waiting = [version for version in versions if version.keeps]
     while waiting:
         user = waiting.pop()
-        needed += user.needs
+        needed += [*user.needs, *user.begins_with]
         waiting += _keep_touched(versions, user.needs, "needed", _("{name} was trained on it", name=user.name))
+        waiting += _keep_touched(versions, user.begins_with, "needed", _("{name} is to go on from it", name=user.name))
     return [*needed, *(_resolved(link) for link in _links(folder))]
 
 
@@ -264,11 +267,14 @@ def _look(folder: TaskFolder, task: Task, name: str) -> _Version:
 
 def _read(found: _Version, task: Task) -> None:
     place = found.place
-    place.config()
+    start = place.config().init_from
     status, lineage, info, results = place.status(), place.lineage(), place.model_info(), place.results()
     found.created = _aware(lineage.created) if lineage else found.created
     found.running = runs.alive(status)
     found.complete = status is not None and status.state == "completed" and place.model is not None
+    if start and naming.is_version(start) and not found.complete:
+        begun = VersionFolder(place.task_root, start)
+        found.begins_with = [_resolved(path) for path in (begun.adapter, begun.merged) if path.is_dir()]
     times = [results and results.created, info and info.created, status and (status.ended or status.updated)]
     found.touched = max([found.created, *(_aware(time) for time in times if time)])
     value = listing.metric_value(place, task.success_criteria.primary_metric)

@@ -174,9 +174,17 @@ def test_what_a_kept_version_was_trained_on_stays_and_what_that_was_trained_on(f
 
 def test_a_key_of_a_later_release_names_a_parent_too(five: TaskFolder) -> None:
     path = five.version("v5").config_path
-    path.write_text(path.read_text(encoding="utf-8") + "init_from: models/adapter/v2\n", encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8") + "grown_from: models/adapter/v2\n", encoding="utf-8")
     assert kept(five)["v2"] == ["needed"]
     assert "unreadable" in kept(five)["v5"]
+
+
+def test_weights_to_go_on_from_stay_until_the_version_that_needs_them_is_trained(five: TaskFolder) -> None:
+    versions.new_version(five, changes=["from v2"], settings={"init_from": "v2"})
+    assert kept(five)["v2"] == ["needed"]
+    assert any("v6 is to go on from it" in r.words for d in retention.decide(five) for r in d.keeps)
+    made_versions.finish(five, "v6", right=0.6)
+    assert "v2" not in kept(five)
 
 
 def test_what_goes_needs_nothing(five: TaskFolder) -> None:
