@@ -118,7 +118,7 @@ class Renderer:
         if not getattr(tokenizer, "chat_template", None):
             raise Invalid(
                 _("the base model's tokenizer has no chat template"),
-                mend=_("choose an instruction-tuned base model in training.base_model"),
+                mend=_("set chat_template: plain in config.yaml, or choose an instruction-tuned base model"),
             )
         try:
             text = tokenizer.apply_chat_template(
