@@ -58,9 +58,9 @@ def validate(
     """Check the task's documents and, unless told otherwise, its splits and preferences.
 
     Preferences that the current version does not learn from are no reason not to train it: of them there are warnings
-    only. With the base model's `tokenizer`, the rows' lengths are compared with the max_length they would be trained with.
-    Never raises for what it looks for: that is in the report. Files that were read are remembered, and the
-    digest for the hooks is refreshed where the documents parse.
+    only. With the base model's `tokenizer`, the rows' lengths are compared with the max_length they would be trained
+    with. Never raises for what it looks for: that is in the report. Files that were read are remembered, and the digest
+    for the hooks is refreshed where the documents parse.
 
     Raises:
         Unavailable: the task folder cannot be written.
