@@ -16,7 +16,7 @@ from nlp_skills.schema.data_lock import DataLock
 from nlp_skills.schema.data_source import DataSource, Source
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.version import SPLITS
-from nlp_skills.workspace import digests
+from nlp_skills.workspace import digests, runs
 from nlp_skills.workspace.compare import flat
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -100,11 +100,14 @@ def against_snapshot(folder: TaskFolder) -> dict[str, Any] | None:
 def next_command(folder: TaskFolder, status: Status) -> str:
     """What to do next with the task, as it is typed."""
     version = folder.version()
+    run = runs.of(folder, version.name)
     steps = (
         (not status.sources, "nlp-skills data-source add"),
         (any(state.waiting for state in status.sources), "nlp-skills review"),
         (status.stale, "nlp-skills regenerate"),
         (not version.config_path.is_file(), "nlp-skills generate"),
+        (run is not None and run.alive, "nlp-skills status --watch"),
+        (run is not None and run.stopped, "nlp-skills resume"),
         (version.model_info() is None, "nlp-skills train"),
         (version.results() is None, "nlp-skills evaluate"),
     )

@@ -14,7 +14,7 @@ from nlp_skills.evaluation import metrics, model
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import PLACEHOLDER, Task
 from nlp_skills.schema.version import ModelInfo, SplitFile
-from nlp_skills.workspace import lifecycle
+from nlp_skills.workspace import lifecycle, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 Row = dict[str, Any]
@@ -79,10 +79,13 @@ def choose(folder: TaskFolder, version: str | None = None) -> Subject:
     """The version to evaluate, once everything it needs is known to be there.
 
     Raises:
-        Invalid: an archived task, not a classification task, a metric we do not compute, nothing trained, or a
-            test split that is missing, empty, broken or not the version's.
+        Invalid: an archived task, not a classification task, a metric we do not compute, nothing trained, a training
+            of it that goes on, or a test split that is missing, empty, broken or not the version's.
     """
     subject = asked(folder, version)
+    status = subject.version.status()
+    if status is not None and runs.alive(status):
+        raise runs.busy(subject.version, status)
     _check_test(subject)
     return subject
 

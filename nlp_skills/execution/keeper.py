@@ -50,6 +50,7 @@ def _record(root: Path, name: str, group: int, exit_code: int, words: str) -> No
     version = folder.version(name)
     status = version.status()
     if status is not None and status.state == "running" and status.group == group:
+        print(f"--- {words}", flush=True)
         ending.record(folder, version, "dead", words, exit_code=exit_code, wait_seconds=LOCK_SECONDS)
 
 

@@ -7,6 +7,7 @@ told once, whether a command, a background run or another terminal brought it ab
 from __future__ import annotations
 
 import os
+import time
 
 from nlp_skills.hooks import ground, words
 
@@ -124,10 +125,10 @@ class Version:
         self.ended = max(self.run_time, self.results_time)
 
     def _state(self) -> str | None:
-        """completed, failed, interrupted, died; None while it runs and where nothing ran."""
+        """completed, failed, interrupted, died; None while it runs or may run elsewhere, and where nothing ran."""
         state = self.run.get("state")
-        if state == "running":
-            return None if _alive(self.run.get("pid")) else "died"
+        if state == "dead" or (state == "running" and not _may_live(self.run)):
+            return "died"
         return state if state in ("completed", "failed", "interrupted") else None
 
     @property
@@ -136,6 +137,8 @@ class Version:
         if self.run.get("state") == "running" and self.state is None:
             return None
         run = f"{self.run.get('kind', 'train')} {self.run.get('started')} {self.state}" if self.state else ""
+        if run and self.run.get("host"):
+            run += f" {self.run.get('pid')}"  # one that went on has another process, and its own end
         measured = str(self.results.get("created") or "") if self.results.get("metrics") else ""
         return f"{run} | {measured}" if run or measured else None
 
@@ -163,9 +166,23 @@ class Version:
             lines.append(self.task.say("reached", step=self.run.get("step"), total=self.run["total_steps"]))
         if self.run.get("message"):
             lines.append(self.task.say("cause", cause=words.clean(self.run["message"], 200)))
+        if self.run.get("reason") in _MENDED:
+            lines.append(self.task.say("mend", mend=self.task.say(f"mend_{self.run['reason']}")))
+        if step == "evaluate":
+            return [*lines, self._command("evaluate")]
         # A failure wants its cause mended first; an interrupted run goes on from its checkpoint.
-        verb = "preflight" if self.state == "failed" and step == "train" else step
-        return [*lines, self._command(verb)]
+        verb = "preflight" if self.state == "failed" else "resume" if self._has_checkpoint() else "train"
+        detached = verb != "preflight" and self.run.get("group") is not None
+        return [*lines, self._command(verb, *(["--detach"] if detached else []))]
+
+    def _has_checkpoint(self) -> bool:
+        """Whether a checkpoint was written to its end."""
+        place = os.path.join(self.task.root, "models", "checkpoints", self.name)
+        try:
+            names = os.listdir(place)
+        except OSError:
+            return False
+        return any(os.path.exists(os.path.join(place, name, "complete.json")) for name in names)
 
     def _trained(self) -> list[str]:
         lines = [self.task.say("trained", version=self._head())]
@@ -269,23 +286,61 @@ class Version:
 
 
 _RESULTS = ("results.json",)
+_HEARD_SECONDS = 120.0
+_MENDED = ("disk_full", "out_of_memory", "nan_loss", "diverged", "stalled")
 
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _alive(pid: Any) -> bool:
-    """Whether the process exists; one of another user does."""
+def _may_live(run: dict[str, Any]) -> bool:
+    """Whether a run that says it runs may do so: as `workspace.runs` has it, by computer, process and its start.
+
+    What another computer runs cannot be seen from here.
+    """
+    host, pid = run.get("host"), run.get("pid")
+    if host is not None and host != os.uname().nodename:
+        return True
     if not isinstance(pid, int) or pid <= 0:
         return False
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return True
+        pass
     except (OSError, OverflowError):
         return False
-    return True
+    letter, born = _process(pid)
+    heard = _seconds(run.get("updated"))
+    if letter in ("Z", "X") or heard is None:
+        return letter is not None and letter not in ("Z", "X")
+    if born is None:
+        return time.time() - heard < _HEARD_SECONDS
+    # A process born after the run last wrote has only inherited its number.
+    return born <= heard + 1
+
+
+def _process(pid: int) -> tuple[str | None, float | None]:
+    """A process's state letter and when it started, in seconds since the epoch; None where /proc does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            parts = stream.read().rpartition(b")")[2].split()
+        with open("/proc/stat", "rb") as stream:
+            boot = next(line for line in stream if line.startswith(b"btime "))
+        return parts[0].decode(), int(boot.split()[1]) + int(parts[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError, StopIteration):
+        return None, None
+
+
+def _seconds(text: Any) -> float | None:
+    """An ISO time as seconds since the epoch."""
+    import datetime
+
+    try:
+        # Python 3.9 and 3.10 do not know the Z.
+        return datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
 
 
 def _yaml_line(text: str, key: str) -> str | None:

@@ -82,6 +82,26 @@ _TABLE = {
         "{version}: {kind} died; its process is gone and its last state was running",
         "{version}：{kind}異常終止；程序已不存在，但最後狀態仍為執行中",
     ),
+    "mend_disk_full": (
+        "free some space; what was saved by then is whole",
+        "釋出磁碟空間；在此之前儲存的內容都完整",
+    ),
+    "mend_out_of_memory": (
+        "halve batch_size and double gradient_accumulation, or lower max_length",
+        "將 batch_size 減半並將 gradient_accumulation 加倍，或降低 max_length",
+    ),
+    "mend_nan_loss": (
+        "lower learning_rate; a tenth of it is a good next try",
+        "降低 learning_rate；可先試原本的十分之一",
+    ),
+    "mend_diverged": (
+        "lower learning_rate; a third of it is a good next try",
+        "降低 learning_rate；可先試原本的三分之一",
+    ),
+    "mend_stalled": (
+        "read what it waited for with nlp-skills logs, then go on from its checkpoint",
+        "用 nlp-skills logs 查看它在等待什麼，再從檢查點繼續",
+    ),
     "reached": ("at step {step} of {total}", "停在第 {step}/{total} 步"),
     "loss": ("steps {steps}, last loss {loss}", "{steps} 步，最後 loss {loss}"),
     "interval": ("{name} {value} (95%: {low}–{high})", "{name} {value}(95%:{low}–{high})"),

@@ -75,6 +75,17 @@ class Recorder:
         last = self.losses[-10:]
         return sum(last) / len(last) if last else None
 
+    def processes(self, count: int) -> None:
+        """How many processes learn together, where it is more than one."""
+        if count > 1:
+            self._set(processes=count)
+            self._write()
+
+    def mark(self, reason: RunReason | None) -> None:
+        """Say what is odd about a run that goes on; None: nothing any more."""
+        self._set(reason=reason)
+        self._write()
+
     def begin_step(self) -> None:
         """A step begins; what lies between two steps, such as an evaluation, is no part of their pace."""
         self.pace.begin(self.tokens)

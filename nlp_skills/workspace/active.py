@@ -6,6 +6,7 @@ task's lock next finishes what a kill cut off, so no command ever works on half 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import os
@@ -18,7 +19,7 @@ from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Status, Task
 from nlp_skills.schema.version import Deployment
-from nlp_skills.workspace import deployments, digest, events, lifecycle
+from nlp_skills.workspace import deployments, digest, events, lifecycle, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 # What a file system that knows no links answers.
@@ -132,9 +133,12 @@ def _carry_out(folder: TaskFolder, note: dict[str, Any]) -> None:
 
 
 def _state(folder: TaskFolder, task: Task, version: VersionFolder) -> Status:
-    """Where the task stands with this version: it was trained, it answers somewhere, or it has yet to be made."""
+    """Where the task stands with this version: it is or was trained, answers somewhere, or has yet to be made."""
     if task.status == "created":
         return "created"
+    with contextlib.suppress(Problem):
+        if runs.alive(version.status()):
+            return "training"
     if version.model is None:
         return "configuring"
     return "deployed" if deployments.of(folder, version.name) else "evaluating"

@@ -163,6 +163,11 @@ class Run:
         path = last_checkpoint(self.version.checkpoints)
         return checkpoint_step(path) if path else None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended before its end, and can go on from a checkpoint."""
+        return self.state in ("dead", "interrupted") and self.checkpoint is not None
+
     def as_dict(self) -> dict[str, Any]:
         """For `--json`: status.json, with the state as seen from here."""
         return {

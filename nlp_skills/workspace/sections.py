@@ -117,7 +117,7 @@ def run(version: VersionFolder) -> LineageRun | None:
     trained = version.config() if version.config_path.is_file() else None
     return LineageRun(
         # A run that was killed still says that it is running.
-        state="killed" if status.state == "running" else status.state,
+        state="dead" if status.state == "running" else status.state,
         started=status.started,
         ended=status.ended,
         steps=status.step,

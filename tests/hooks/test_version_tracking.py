@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +33,10 @@ def status(task: Path, version: str = "v1", **changes: Any) -> None:
     folder = task / "versions" / version / "run"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "status.json").write_text(json.dumps({**known, **changes}), encoding="utf-8")
+
+
+def now() -> str:
+    return dt.datetime.now().astimezone().isoformat()
 
 
 def results(task: Path, value: float, version: str = "v1", *, parent: str | None = None, **changes: Any) -> None:
@@ -130,13 +136,61 @@ def test_a_training_that_did_not_end_well(state: str, first: str, following: str
 def test_a_run_whose_process_is_gone_has_died_and_one_that_lives_is_left_alone(task: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
-    status(task, state="running", pid=os.getpid(), step=3)
+    status(task, state="running", pid=os.getpid(), step=3, updated=now())
     assert looked(task).out == ""
-    status(task, state="running", pid=gone.pid, step=3)
+    status(task, state="running", pid=gone.pid, step=3, updated=now())
     said = looked(task, "SessionStart")
     assert said.lines[0].startswith("[nlp-skills] sentiment v1: training died")
     assert said.lines[1] == "at step 3 of 40"
     assert looked(task, "SessionStart").out == ""
+
+
+def test_a_process_that_only_has_the_number_of_the_run_is_not_the_run(task: Path) -> None:
+    status(task, state="running", pid=os.getpid(), step=3, updated="2026-01-06T10:05:00+08:00")
+    assert looked(task).lines[0].startswith("[nlp-skills] sentiment v1: training died")
+
+
+def test_a_process_that_has_ended_and_was_not_asked_how_is_dead(task: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    status(task, state="running", pid=ended.pid, step=3, updated=now())
+    assert "training died" in looked(task).person
+    ended.wait()
+
+
+@pytest.mark.parametrize("host", ["gpu-box", platform.node()])
+def test_a_run_on_another_computer_is_not_judged_by_a_process_of_this_one(task: Path, host: str) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    status(task, state="running", pid=gone.pid, step=3, updated=now(), host=host)
+    assert bool(looked(task).lines) == (host == platform.node())
+
+
+def test_a_detached_run_that_died_goes_on_from_its_checkpoint_and_a_second_death_is_told_too(task: Path) -> None:
+    checkpoint = task / "models" / "checkpoints" / "v1" / "checkpoint-20"
+    checkpoint.mkdir(parents=True)
+    dead = {"state": "dead", "host": platform.node(), "group": 77, "step": 23,
+            "message": "the process was ended by SIGKILL"}  # fmt: skip
+    status(task, pid=77, **dead)
+    assert looked(task).lines == [
+        "[nlp-skills] sentiment v1: training died; its process is gone and its last state was running",
+        "at step 23 of 40",
+        "cause: the process was ended by SIGKILL",
+        "next command: nlp-skills train sentiment --detach",
+    ]
+    assert looked(task).out == ""
+    (checkpoint / "complete.json").write_text("{}")
+    status(task, pid=78, **dead)
+    assert looked(task).lines[-1] == "next command: nlp-skills resume sentiment --detach"
+
+
+def test_a_run_that_failed_for_a_known_reason_is_told_with_its_mend(task: Path) -> None:
+    status(task, state="failed", step=3, reason="out_of_memory", message="CUDA out of memory")
+    said = looked(task)
+    assert said.lines[2:4] == [
+        "cause: CUDA out of memory",
+        "mend: halve batch_size and double gradient_accumulation, or lower max_length",
+    ]
 
 
 def test_a_background_command_is_told_when_it_has_ended(task: Path) -> None:
