@@ -165,7 +165,8 @@ def _cells(row: TaskRow, name: str, *, named: bool) -> list[str]:
         value = words.figure(row.primary_metric, row.value)
         value = f"{words.metric(row.primary_metric)} {value}" if named else value
     day = row.updated.astimezone().strftime("%Y-%m-%d") if row.updated else "-"
-    return [one_line(name), row.status or "-", row.version or "-", value, day]
+    state = f"{row.status} ({_('dead')})" if row.run == "dead" else row.status or "-"
+    return [one_line(name), state, row.version or "-", value, day]
 
 
 _OPTIONS = {"status": "--status", "task_type": "--type", "domain": "--domain"}
@@ -222,6 +223,7 @@ def _plain(row: TaskRow) -> dict[str, Any]:
         "primary_metric": row.primary_metric,
         "value": row.value,
         "updated": row.updated,
+        "run": row.run,
     }
 
 

@@ -43,7 +43,10 @@ _LOG = re.compile(
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task; `problem` says why the other fields could not be read. `value` is a fraction."""
+    """One task; `problem` says why the other fields could not be read. `value` is a fraction.
+
+    `run` is how the run of a task stands that is being trained: running, unknown (elsewhere), or dead.
+    """
 
     name: str
     path: Path
@@ -54,6 +57,7 @@ class TaskRow:
     primary_metric: str | None = None
     value: float | None = None
     updated: dt.datetime | None = None
+    run: str | None = None
     problem: Problem | None = None
 
 
@@ -104,8 +108,19 @@ def _task_row(path: Path) -> TaskRow:
         return TaskRow(path.name, path, problem=_unreadable(error, path))
     return TaskRow(
         brief.name, path, brief.status, brief.version, brief.task_type, brief.domain,
-        brief.primary_metric, value, brief.updated,
+        brief.primary_metric, value, brief.updated, _run(path, brief),
     )  # fmt: skip
+
+
+def _run(path: Path, brief: digest.Brief) -> str | None:
+    if brief.status != "training" or not os.path.exists(f"{path}/versions/{brief.version}/run/status.json"):
+        return None
+    from nlp_skills.workspace import runs
+
+    with contextlib.suppress(Problem, OSError):
+        status = _version(path, brief.version).status()
+        return runs.state(status) if status else None
+    return None
 
 
 def _parsed(path: Path) -> digest.Brief:
