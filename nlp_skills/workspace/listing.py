@@ -113,7 +113,7 @@ def _task_row(path: Path) -> TaskRow:
 
 
 def _run(path: Path, brief: digest.Brief) -> str | None:
-    if brief.status != "training" or not os.path.exists(f"{path}/versions/{brief.version}/run/status.json"):
+    if brief.status != "training" or not (path / "versions" / brief.version / "run" / "status.json").exists():
         return None
     from nlp_skills.workspace import runs
 
