@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from nlp_skills.training import (
     adapters,
     arguments,
     base_model,
+    health,
     lengths,
     methods,
     order,
@@ -70,9 +71,10 @@ def run_through(job: Job, checked: Preflight, device: Device, recorder: run.Reco
     sampler = order.of(job, rows)
     plan = trainer.Plan.of(job.config, len(sampler))
     label = _("training {version}", version=job.version.name)
-    with _shown(job, label, plan.total_steps - job.step) as (log, bar):
+    with _shown(job, label, plan.total_steps - job.step) as (log, bar), _watched(job, recorder) as moved:
         made = _trainer(job, checked, device, plan, rows, sampler, tokenizer)
         _watch(made, job, recorder, stop, bar, plan, log)
+        made.add_callback(trainer.signs(moved))
         made.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
     stop.in_loop = False
     recorder.tokens = int(made.state.num_input_tokens_seen)
@@ -90,6 +92,16 @@ def _shown(job: Job, label: str, steps: int) -> Iterator[tuple[tracking.Log, pro
         yield log, bar
 
 
+@contextlib.contextmanager
+def _watched(job: Job, recorder: run.Recorder) -> Iterator[Callable[[], None]]:
+    """What the loop says that it moves to; of several processes each has torch's own patience with the others."""
+    if job.processes > 1:
+        yield lambda: None
+        return
+    with health.watching(recorder, job.version.run / "train.log") as watch:
+        yield watch.sign
+
+
 def _watch(
     made: Any,
     job: Job,
@@ -99,12 +111,13 @@ def _watch(
     plan: trainer.Plan,
     log: tracking.Log,
 ) -> None:
+    guard = health.Guard(recorder.losses, plan.total_steps // plan.log_every)
     if job.processes == 1:
-        made.add_callback(trainer.watcher(recorder, stop, bar, plan, Guard(), log))
+        made.add_callback(trainer.watcher(recorder, stop, bar, plan, guard, log))
         return
     agreed = sharing.Agreed()
     heard, decided = sharing.agreement(stop, agreed)
-    for callback in (heard, trainer.watcher(recorder, agreed, bar, plan, Guard(), log), decided):
+    for callback in (heard, trainer.watcher(recorder, agreed, bar, plan, guard, log), decided):
         made.add_callback(callback)
 
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nlp_skills.data.findings import Finding
+from nlp_skills.data.findings import Finding, of_problem
 from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import PREFERENCE_METHODS, Config
 from nlp_skills.training import arguments, base_model, output_rows, trainer
-from nlp_skills.training.device import deterministic, pick
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 # Learning rates that people use. TRL's own defaults are 2e-5 (sft) and 1e-6 (preferences), all weights trained;
@@ -219,26 +218,11 @@ class _Look:
         return int(said[-1]) if said else None
 
     def extra(self) -> Iterator[Finding]:
-        """Whether TRL knows what is passed through, and this machine the precision it asks for."""
+        """Whether what is passed through to TRL is known there, and does no harm."""
         try:
-            given = arguments.checked_extra(self.config, self.version.config_path)
+            arguments.checked_extra(self.config, self.version.config_path)
         except Invalid as problem:
-            yield self._found("error", "extra", problem.message, mend=problem.mend, cause=problem.cause)
-            return
-        half = [name for name in ("bf16", "fp16") if given.get(name)]
-        if not half:
-            return
-        device = pick(cuda_devices=self.task.execution.cuda_devices)
-        mend = _("remove {name} from extra:; the precision follows the machine", name=half[0])
-        if half[0] == "fp16" and device.type == "cpu":
-            text = _("extra asks for float16, in which a processor does not train")
-            yield self._found("error", "precision", text, mend=mend)
-        elif half[0] == "bf16" and device.type == "cuda" and device.autocast != "bfloat16":
-            text = _("extra asks for bfloat16, which {device} does not have", device=device.name)
-            yield self._found("error", "precision", text, mend=mend)
-        elif half[0] == "bf16" and device.type == "cpu" and (device.autocast is None or deterministic()):
-            text = _("extra asks for bfloat16, which this machine only imitates: slow, and less exact")
-            yield self._found("warning", "precision", text, mend=mend)
+            yield from of_problem(problem, "extra")
 
     def rate(self) -> Iterator[Finding]:
         """Whether the learning rate is one that people use for this method and adapter."""

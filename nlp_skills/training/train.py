@@ -25,6 +25,7 @@ from nlp_skills.training import (
     curves,
     failure,
     fit,
+    health,
     identity,
     preflight,
     processes,
@@ -191,6 +192,8 @@ def _starting_point(job: Job, resume: bool) -> Job:
     Raises:
         Invalid: there is a checkpoint, but data, settings or base model are no longer the same.
     """
+    # Whoever has lowered the learning rate since wants to begin anew, and nobody to diverge again.
+    resume = resume and not health.hopeless(job.version.status())
     checkpoint = runs.last_checkpoint(job.version.checkpoints) if resume else None
     changed = identity.changed(job.version, job.identity)
     if checkpoint is None or changed is None:

@@ -113,6 +113,20 @@ def watcher(recorder: run.Recorder, stop: run.Stop, bar: Bar, plan: Plan, guard:
     return Watcher()
 
 
+def signs(moved: Callable[[], None]) -> Any:
+    """The callback that says whenever the loop has moved, be it within an evaluation."""
+    from transformers import TrainerCallback
+
+    class Signs(TrainerCallback):  # type: ignore[misc]
+        def _sign(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
+            moved()
+
+        on_train_begin = on_step_begin = on_substep_end = on_step_end = _sign
+        on_prediction_step = on_evaluate = on_log = on_save = _sign
+
+    return Signs()
+
+
 # What trainers log besides figures of the model: how fast they were.
 _PACE = ("_runtime", "_per_second", "_flos", "epoch", "num_tokens", "num_input_tokens_seen")
 

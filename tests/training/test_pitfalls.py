@@ -221,11 +221,10 @@ def test_no_row_at_all_is_an_error_in_words(ready: Ready, cli: Callable[..., Ran
     assert folder.task().status == "configuring"
 
 
-def test_a_precision_this_machine_lacks_is_said(ready: Ready, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NLP_SKILLS_DETERMINISTIC", "1")
-    assert found(ready(extra={"fp16": True}))["precision"].severity == "error"
-    shutil.rmtree(tmp_path / "project" / "sentiment")
-    assert found(ready(extra={"bf16": True}))["precision"].severity == "warning"
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_the_precision_follows_the_machine(name: str, ready: Ready) -> None:
+    refused = found(ready(extra={name: True}))["extra"]
+    assert refused.severity == "error" and "precision" in refused.cause and refused.line
 
 
 @pytest.fixture
