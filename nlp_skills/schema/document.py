@@ -78,11 +78,12 @@ def _problem(cls: type[BaseModel], entry: Any, data: Any, path: Path, lines: yam
     if entry["type"] == "missing":
         mend = _("add {name}: …", name=str(at[-1]) if at else name)
         return Invalid(_("the key {name} is missing", name=name), file=path, line=line, mend=mend)
-    cause = _cause(entry)
+    cause = cause_of(entry)
     return Invalid(_("wrong value for {name}", name=name), file=path, line=line, cause=cause)
 
 
-def _cause(entry: Any) -> str:
+def cause_of(entry: Any) -> str:
+    """One of pydantic's errors in words: what is wanted, and what is given."""
     context = entry.get("ctx") or {}
     given = short(entry.get("input"))
     if "expected" in context:

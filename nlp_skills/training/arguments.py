@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,9 @@ from typing import Any
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema.training import Config, Method
-from nlp_skills.training import processes
+from nlp_skills.training import extra_settings, processes
 from nlp_skills.training.device import Device
 from nlp_skills.training.job import Job
-
-# What each of TRL's names that we set ourselves is called in config.yaml (None: not a person's to set).
-OURS: dict[str, str | None] = {
-    "num_train_epochs": "epochs",
-    "per_device_train_batch_size": "batch_size",
-    "gradient_accumulation_steps": "gradient_accumulation",
-    "learning_rate": "learning_rate",
-    "warmup_steps": "warmup_ratio",
-    "lr_scheduler_type": "scheduler",
-    "weight_decay": "weight_decay",
-    "seed": "seed",
-    "data_seed": "seed",
-    "beta": "beta",
-    "max_length": "max_length",
-    "packing": "packing",
-    "chat_template_path": "chat_template",
-    "metric_for_best_model": "early_stopping",
-    "load_best_model_at_end": "early_stopping",
-    "train_sampling_strategy": "class_balance",
-    **dict.fromkeys(
-        ("output_dir", "dataset_kwargs", "report_to", "disable_tqdm", "save_strategy", "save_steps", "eval_strategy",
-         "eval_steps", "save_total_limit", "push_to_hub", "hub_token", "hub_model_id", "resume_from_checkpoint",
-         "remove_unused_columns", "use_cpu", "trust_remote_code", "logging_steps", "eos_token", "pad_token",
-         "max_steps", "greater_is_better", "include_num_input_tokens_seen", "logging_nan_inf_filter"),
-    ),
-}  # fmt: skip
 
 
 def config_class(method: Method) -> Any:
@@ -56,6 +29,15 @@ def config_class(method: Method) -> Any:
     import trl
 
     return {"sft": trl.SFTConfig, "dpo": trl.DPOConfig, "kto": trl.KTOConfig}[method]
+
+
+def checked_extra(config: Config, path: Path) -> dict[str, Any]:
+    """`extra:` of config.yaml, by the TRL that is installed.
+
+    Raises:
+        Invalid: something in it is not passed through; every such thing.
+    """
+    return extra_settings.passed_through(config, path, config_class(config.method)) if config.extra else {}
 
 
 def made(
@@ -81,28 +63,6 @@ def made(
     extra = checked_extra(job.config, job.version.config_path)
     with refusals(job.version.config_path):
         return kind(**{**_known(kind, values), **extra})
-
-
-def checked_extra(config: Config, path: Path) -> dict[str, Any]:
-    """`extra:` of config.yaml, every name of it known to the installed TRL.
-
-    Raises:
-        Invalid: TRL has no such setting, or it is one that config.yaml sets under a name of its own.
-    """
-    known = _fields(config_class(config.method))
-    for name in config.extra or {}:
-        if name in OURS:
-            ours = OURS[name]
-            mend = _("set {ours} beside extra: instead", ours=ours) if ours else _("remove it; this is decided for you")
-            raise Invalid(_("extra: {name} is not passed through", name=name), file=path, mend=mend)
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise Invalid(
-                _("extra: the installed TRL has no setting {name} for {method}", name=name, method=config.method),
-                file=path,
-                mend=_("did you mean {name}?", name=close[0]) if close else _("correct it, or remove it"),
-            )
-    return dict(config.extra or {})
 
 
 def _of_config(job: Job) -> dict[str, Any]:

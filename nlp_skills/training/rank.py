@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nlp_skills import files
 from nlp_skills.errors import Problem
@@ -73,6 +73,10 @@ class Told(run.Recorder):
         before = work.status
         super().__init__(version, before.task, step=before.step, started=before.started, seconds=work.seconds)
 
+    def tell(self) -> None:
+        """Tell it now: what is written at the end of a step can be a second old."""
+        self._write()
+
     def _write(self) -> None:
         with self._lock:
             line = json.dumps({"status": self.status.dump(), "tokens": getattr(self, "tokens", 0)}) + "\n"
@@ -81,7 +85,7 @@ class Told(run.Recorder):
             self._written = time.monotonic()
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     """Do the work that stands on standard input. One argument, if any: the descriptor to tell the record on."""
     # Our own parent wrote it, through a pipe that nobody else has.
     work: Work = pickle.load(sys.stdin.buffer)  # noqa: S301
@@ -90,6 +94,8 @@ def main(arguments: list[str]) -> int:
     recorder: run.Recorder
     recorder = Told(version, work, int(arguments[0])) if arguments else _silent(work.job)
     code = _worked(work.job, work.checked, recorder)
+    if isinstance(recorder, Told):
+        recorder.tell()
     sys.stderr.flush()
     # Whatever waits for the others on the way out would wait for ever.
     os._exit(code)
@@ -245,12 +251,8 @@ def _said_by_another(version: VersionFolder) -> Exception | None:
     return None
 
 
-def follow(folder: TaskFolder, version: str | None) -> RunStatus:
-    """Learn as one of the other processes that a launcher started. The first one says whatever there is to say.
-
-    Raises:
-        SystemExit: there was nothing to do, or the run did not come to its end.
-    """
+def follow(folder: TaskFolder, version: str | None) -> NoReturn:
+    """Learn as one of the other processes that a launcher started, and end: the first one says what there is to say."""
     config = folder.existing_version(version).config()
     full = config.adapter == "full"
     processes.connect(pick(cuda_devices=folder.task().execution.cuda_devices, train_all_weights=full))
@@ -263,12 +265,9 @@ def follow(folder: TaskFolder, version: str | None) -> RunStatus:
     checkpoint = job.checkpoint and found.checkpoints / job.checkpoint.name
     job = dataclasses.replace(job, folder=folder, version=found, checkpoint=checkpoint)
     code = _worked(job, checked, _silent(job))
-    status = found.status()
-    if code or status is None:
-        sys.stderr.flush()
-        os._exit(code or BROKEN)
-    return status
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

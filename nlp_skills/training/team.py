@@ -177,6 +177,7 @@ def _outcome(job: Job, recorder: run.Recorder, killed: list[tuple[int, int]]) ->
     if len(done) < job.processes:
         missing = next(number for number in range(job.processes) if number not in done)
         raise _killed(missing, None)
+    shutil.rmtree(processes.notes(job.version), ignore_errors=True)
     recorder.losses = [line["loss"] for line in runs.metrics(job.version) if "loss" in line]
     first = done[0]
     return fit.Fitted(

@@ -62,7 +62,8 @@ def trainer_class(config: Config) -> type[Any]:
         ) -> Any:
             # Of packed rows the model learns the ends from their positions, which is TRL's to pass on.
             packed = "position_ids" in inputs
-            if return_outputs or packed or self.aux_loss_enabled or not step.suits(model, inputs):
+            theirs = packed or self.args.loss_type != "nll"
+            if return_outputs or theirs or self.aux_loss_enabled or not step.suits(model, inputs):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             loss = step.loss(model, inputs, num_items_in_batch)
             # The tokens of all processes are counted, and their gradients averaged.
