@@ -209,6 +209,7 @@ class LineageRun(Model):
     threads: int | None = None
     processes: int | None = None
     micro_batch: int | None = None
+    max_length: int | None = None
     tokens_per_second: float | None = None
     final_loss: float | None = None
     best_step: int | None = None
