@@ -59,6 +59,8 @@ def _show(checked: Preflight, write: Any) -> None:
     for finding in checked.findings:
         if finding.severity == "warning":
             write(f"{_('warning:')} {finding.where}: {finding.message}" if finding.where else finding.message)
+            if finding.mend:
+                write(f"  {_('mend:')} {finding.mend}")
 
 
 @frame.command(
@@ -92,6 +94,7 @@ def carry_out(
     folder: TaskFolder, version_name: str | None, *, again: bool, detach: bool, track: bool, as_json: bool
 ) -> int:
     """Train here, or start a run of its own; returns the exit code."""
+    from nlp_skills.training import curves
     from nlp_skills.training import train as training
 
     checked: list[Preflight] = []
@@ -115,9 +118,10 @@ def carry_out(
     if as_json:
         info = version.model_info()
         place = info and (info.adapter_path or info.merged_path)
-        frame.emit({"ok": status.state == "completed", "trained": bool(checked), "model": place, **status.dump()})
+        told = {"trained": bool(checked), "model": place, "summary": curves.summary(version).figures}
+        frame.emit({"ok": status.state == "completed", **told, **status.dump()})
     else:
-        _tell(folder, status, trained=bool(checked))
+        _tell(folder, status, curves.summary(version).words, trained=bool(checked))
     return 0 if status.state == "completed" else 130
 
 
@@ -165,7 +169,7 @@ def _tell_how_to_follow(folder: TaskFolder, status: RunStatus) -> None:
     frame.say(_("end it: nlp-skills stop {name} --version {version}", **names))
 
 
-def _tell(folder: TaskFolder, status: RunStatus, *, trained: bool) -> None:
+def _tell(folder: TaskFolder, status: RunStatus, summary: list[str], *, trained: bool) -> None:
     name = folder.root.name
     at = {"version": status.version, "step": status.step, "total": status.total_steps}
     if status.state == "interrupted":
@@ -175,6 +179,7 @@ def _tell(folder: TaskFolder, status: RunStatus, *, trained: bool) -> None:
     if not trained:
         frame.say(_("{version} is trained already with this data and these settings (--again trains it anew)", **at))
     else:
-        loss = "–" if status.loss is None else f"{status.loss:.3f}"
-        frame.say(_("{version} is trained: steps {step}, last loss {loss}", loss=loss, **at))
+        frame.say(_("{version} is trained: {summary}", version=status.version, summary=frame.listed(summary)))
+        if (curve := folder.version(status.version).curve_path).is_file():
+            frame.say(_("its curves: {path}", path=frame.shown(curve)))
     frame.say(_("next: nlp-skills evaluate {name} --version {version}", name=name, version=status.version))

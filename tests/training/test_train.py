@@ -123,7 +123,7 @@ def token_counts(folder: TaskFolder) -> Iterator[dict[str, list[int]]]:
 
 
 def test_libraries_keep_quiet_and_json_is_alone_on_stdout(ready: Ready, cli: Callable[..., Ran]) -> None:
-    folder = ready(train=24, epochs=1)
+    folder = ready(train=96, epochs=1)
     ran = cli("train", folder.root, "--json")
     assert ran.json["ok"] is True and ran.json["state"] == "completed"
     assert (folder.root / ran.json["model"]).is_dir()
