@@ -108,7 +108,7 @@ def carry_out(
 
     _say_what_runs_beside(folder, version_name)
     if detach:
-        status = training.check(folder, version_name, resume=not again, on_checked=on_checked)
+        status = training.check(folder, version_name, resume=not again, track=track, on_checked=on_checked)
         if status is None:
             return _detached(folder, version_name, again=again, track=track, as_json=as_json)
     else:

@@ -87,6 +87,7 @@ def check(
     version: str | None = None,
     *,
     resume: bool = True,
+    track: bool = False,
     on_checked: Callable[[preflight.Preflight], None] | None = None,
 ) -> RunStatus | None:
     """Refuse what `train` would refuse, before anything begins.
@@ -142,6 +143,8 @@ def _refuse_a_second_run(version: VersionFolder) -> None:
 
 
 def _job(folder: TaskFolder, version: VersionFolder, *, track: bool) -> Job:
+    if track:
+        extras.need("track", "trackio")
     task, config = folder.task(), version.config()
     preflight.refuse_unavailable(task, version)
     if not folder.split("train").is_file():
