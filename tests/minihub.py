@@ -1,7 +1,7 @@
 """A fake Hugging Face Hub on the loopback interface: the part of the real HTTP protocol that reading takes.
 
-It serves data set repositories with commits, branches and tags to the real `huggingface_hub` and `datasets`.
-Repositories are filled from Python; private and gated ones answer as the real Hub does without a good token.
+It serves repositories of data sets and models with commits, branches and tags to the real `huggingface_hub` and
+`datasets`. They are filled from Python; private and gated ones answer as the real Hub does without a good token.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else b""
         self.hub.asked.append(f"{self.command} {split.path}")
-        api = re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/([^/]+)(?:/(.*))?)?", split.path)
-        file = re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", split.path)
+        api = re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/([^/]+)(?:/(.*))?)?", split.path)
+        file = re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", split.path)
         found = api or file
         repo = self.hub.repos.get(found[1]) if found else None
         if repo is None or (repo.private and not self._known()):
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, repo: Repo, revision: str, path: str) -> None:
         sha = repo.resolve(revision)
         if repo.gated and not self._known():
-            self._refuse(401, "GatedRepo", f"Access to dataset {repo.name} is restricted. Please log in.")
+            self._refuse(401, "GatedRepo", f"Access to {repo.name} is restricted. Please log in.")
         elif sha is None:
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         elif path not in repo.commits[sha]:

