@@ -47,6 +47,7 @@ def summary(run: Run) -> str:
 
 def hints(run: Run) -> list[str]:
     """What is to be known besides: a long silence, what went wrong, and what to do about it."""
+    from nlp_skills.training import health
     from nlp_skills.workspace import runs
 
     status, found = run.status, []
@@ -56,7 +57,8 @@ def hints(run: Run) -> list[str]:
         found.append(_("last heard of {span} ago", span=span(runs.age(status))))
     if told := diagnosis(status):
         found += [f"{_('cause:')} {told[0]}", f"{_('mend:')} {told[1]}"]
-    if run.state in ("dead", "interrupted", "failed") and run.checkpoint is not None:
+    on = run.state in ("dead", "interrupted", "failed") and not health.hopeless(status)
+    if on and run.checkpoint is not None:
         found.append(
             _("checkpoint of step {step}; go on with: nlp-skills resume {task} --version {version}",
               step=run.checkpoint, task=run.folder.root.name, version=run.version.name)
@@ -68,9 +70,7 @@ def diagnosis(status: RunStatus) -> tuple[str, str] | None:
     """What went wrong and what mends it, where the run's end has a name."""
     from nlp_skills.training import health
 
-    words = getattr(health, "words", None)
-    found: tuple[str, str] | None = words(status) if words else None
-    return found
+    return health.words(status)
 
 
 def facts(run: Run) -> list[str]:

@@ -70,7 +70,7 @@ def _name(names: Iterable[str], folder: Path) -> str | None:
     embeddings = [name for name in names if _ends(name, _EMBEDDINGS)]
     if settings.get("tie_word_embeddings") and embeddings:
         return embeddings[0]
-    return (heads or embeddings or [None])[0]
+    return next(iter(heads or embeddings), None)
 
 
 def _ends(name: str, endings: Iterable[str]) -> bool:

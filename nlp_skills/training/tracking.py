@@ -7,6 +7,7 @@ for nothing; whatever becomes of it, the training goes on, and metrics.jsonl has
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import shlex
@@ -122,8 +123,7 @@ class _Pipe:
 
 def _keep(lines: IO[str]) -> None:
     """The program: the first line says what is run, each further one has figures of a step."""
-    import trackio
-
+    trackio: Any = importlib.import_module("trackio")
     about = json.loads(lines.readline())
     made = trackio.init(**about, embed=False, auto_log_gpu=False, auto_log_cpu=False)
     seen = _last_step(about["project"], about["name"], made.id)
@@ -142,9 +142,8 @@ def _keep(lines: IO[str]) -> None:
 
 def _last_step(project: str, name: str, run: str) -> int:
     """The step up to which Trackio has this run: one that went on from a checkpoint repeats a few."""
-    from trackio.sqlite_storage import SQLiteStorage
-
-    step = SQLiteStorage.get_max_step_for_run(project, name, run_id=run)
+    storage: Any = importlib.import_module("trackio.sqlite_storage").SQLiteStorage
+    step = storage.get_max_step_for_run(project, name, run_id=run)
     return -1 if step is None else int(step)
 
 
