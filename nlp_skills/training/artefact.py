@@ -13,11 +13,14 @@ from typing import Any
 
 import nlp_skills
 from nlp_skills import files
+from nlp_skills.errors import Unavailable
+from nlp_skills.i18n import _
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import Lineage, LineageRun, ModelInfo
 from nlp_skills.training import base_model, own_code
 from nlp_skills.training.device import Device, deterministic, peak_memory_gb, processor
 from nlp_skills.training.fit import Fitted
+from nlp_skills.training.health import NanLoss
 from nlp_skills.training.job import Job
 from nlp_skills.training.run import Recorder
 from nlp_skills.workspace import lineage, store
@@ -59,19 +62,60 @@ def install(made: Path, version: VersionFolder, config: Config) -> Path:
 
 
 def write(model: Any, tokenizer: Any, made: Path, config: Config, state: dict[str, Any] | None = None) -> None:
-    """The model's files: the adapter, or the whole model where every weight was trained."""
+    """The model's files: the adapter, or the whole model where every weight was trained.
+
+    Raises:
+        Invalid: what was trained is not a number somewhere.
+        Unavailable: what is read back is not what was written.
+    """
     if config.adapter != "full":
-        settings = model.peft_config["default"]
-        # The name a person chose, not this machine's cache.
-        settings.base_model_name_or_path = config.base_model
-        if not isinstance(settings.target_modules, str):
-            # PEFT keeps a set, whose order differs from process to process, and so would the file.
-            settings.target_modules = sorted(settings.target_modules)
-        model.save_pretrained(made, state_dict=state, save_embedding_layers=False)
-        (made / "README.md").unlink(missing_ok=True)
+        _write_adapter(model, made, config, state)
     else:
+        _refuse_no_numbers(state or dict(model.named_parameters()))
         model.save_pretrained(made, state_dict=state)
         tokenizer.save_pretrained(made)
+
+
+def _write_adapter(model: Any, made: Path, config: Config, state: dict[str, Any] | None) -> None:
+    from peft import get_peft_model_state_dict
+
+    settings = model.peft_config["default"]
+    # The name a person chose, not this machine's cache.
+    settings.base_model_name_or_path = config.base_model
+    # How it began is no matter to who loads it, and would be gone through again.
+    settings.init_lora_weights, settings.eva_config = True, None
+    if not isinstance(settings.target_modules, str):
+        # PEFT keeps a set, whose order differs from process to process, and so would the file.
+        settings.target_modules = sorted(settings.target_modules)
+    trained = get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
+    _refuse_no_numbers(trained)
+    model.save_pretrained(made, state_dict=state, selected_adapters=["default"], save_embedding_layers=False)
+    (made / "README.md").unlink(missing_ok=True)
+    _refuse_other_bytes(trained, made / "adapter_model.safetensors")
+
+
+def _refuse_no_numbers(trained: dict[str, Any]) -> None:
+    broken = [name for name, tensor in trained.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise NanLoss(
+            _("training diverged: weights are not numbers"),
+            cause=_("{count} of them, the first: {name}", count=len(broken), name=broken[0]),
+            mend=_("lower learning_rate (a tenth is a good next try), then train again"),
+        )
+
+
+def _refuse_other_bytes(trained: dict[str, Any], path: Path) -> None:
+    from safetensors.torch import load_file
+
+    saved = load_file(path)
+    if saved.keys() != trained.keys() or any(
+        not bool(saved[name].equal(tensor.cpu())) for name, tensor in trained.items()
+    ):
+        raise Unavailable(
+            _("the adapter read back is not the one that was written"),
+            file=path,
+            mend=_("check the disk, then run the command again: it goes on from the last checkpoint"),
+        )
 
 
 def model_info(job: Job, device: Device, model: Any) -> ModelInfo:
