@@ -131,7 +131,7 @@ def _goes_on(folder: TaskFolder, name: str) -> bool:
     from nlp_skills.workspace import runs as found_by
 
     run = found_by.of(folder, name)
-    return run is not None and run.alive
+    return run is not None and not found_by.over(run.status)
 
 
 @frame.command(

@@ -78,7 +78,7 @@ def _signal(status: RunStatus, now: bool) -> None:
 
 def _wait(run: Run, seconds: float) -> Run:
     until = time.monotonic() + seconds
-    while (seen := _again(run)).state == "running":
+    while not runs.over((seen := _again(run)).status):
         if time.monotonic() > until:
             raise Invalid(
                 _("the run has not ended after {seconds:.0f} s", seconds=seconds),

@@ -45,6 +45,12 @@ def alive(status: RunStatus | None) -> bool:
     return _heard(status) if elsewhere(status) else _lives(status)
 
 
+def over(status: RunStatus) -> bool:
+    """Whether a run has ended, and where it was started detached, its process too: that has last words."""
+    lingers = status.group is not None and not elsewhere(status) and _lives(status)
+    return not alive(status) and not lingers
+
+
 def elsewhere(status: RunStatus) -> bool:
     """Whether a run is on another computer, whose processes cannot be seen from here."""
     return status.host is not None and status.host != socket.gethostname()
