@@ -175,12 +175,9 @@ def _kinds(hint: Any) -> list[Any]:
 
 def _made(config: Config, kind: type[Any]) -> Iterator[Finding]:
     """What TRL, the optimiser and the schedule refuse themselves, once they are made for one weight."""
-    fields = {field.name for field in dataclasses.fields(kind)}
-    quiet = {"gradient_checkpointing": False, "use_cpu": True, "bf16": False, "report_to": "none"}
+    plain = {"gradient_checkpointing": False, "activation_checkpointing": False, "use_cpu": True, "bf16": False}
     try:
-        made = kind(
-            output_dir="unused", **{name: value for name, value in quiet.items() if name in fields}, **config.extra
-        )
+        made = kind(**{"output_dir": "unused", "report_to": "none", **plain, **(config.extra or {})})
         _try_out(made, config)
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -98,7 +98,7 @@ def sharding(job: Job, checked: Preflight, device: Device) -> Sharding:
 def _devices(wanted: Execution, where: Path) -> None:
     if wanted.gpus is None and wanted.cuda_devices is None:
         return
-    asked = (wanted.gpus or 1) if not joined() else 1
+    asked = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if joined() else wanted.gpus or 1
     found = visible(wanted)
     if found < asked:
         raise _at(
