@@ -194,8 +194,10 @@ def metric_of(version: VersionFolder, lines: Sequence[dict[str, Any]]) -> str | 
 
 
 def shown(metric: str) -> str:
-    """A figure's name for people: `macro_f1 on valid`."""
-    return _("{metric} on valid", metric=metric.removeprefix("eval_"))
+    """A figure's name for people: `Macro-F1 on valid`."""
+    from nlp_skills.evaluation import words
+
+    return _("{metric} on valid", metric=words.metric(metric.removeprefix("eval_")))
 
 
 def best_step(version: VersionFolder, lines: Sequence[dict[str, Any]]) -> int | None:
@@ -262,6 +264,8 @@ def _pace(lines: Sequence[dict[str, Any]], ran: LineageRun | None, status: RunSt
 
 
 def _words(known: dict[str, Any]) -> list[str]:
+    from nlp_skills.evaluation import words as terms
+
     words = []
     if known["seconds"] is not None and known["steps"] is not None:
         words.append(_("steps {steps} in {time}", steps=known["steps"], time=duration(known["seconds"])))
@@ -278,7 +282,8 @@ def _words(known: dict[str, Any]) -> list[str]:
         loss = known["best_valid_loss"]
         words.append(_("best on valid: epoch {epoch}, loss {loss:.3f}", epoch=epoch, loss=loss))
     if known["best_metric"] is not None:
-        words.append(_("{name} there {value:.1%}", name=known["metric"], value=known["best_metric"]))
+        name, value = known["metric"], known["best_metric"]
+        words.append(_("{name} there {value}", name=terms.metric(name), value=terms.figure(name, value)))
     return words
 
 

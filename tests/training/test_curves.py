@@ -98,11 +98,11 @@ def test_the_primary_metric_of_the_task_has_a_panel(ready: Ready) -> None:
     version.run.mkdir()
     version.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in learning(100)))
     root = drawn(version)
-    assert "macro_f1 on valid" in texts(root)
+    assert "Macro-F1 on valid" in texts(root)
     assert "100%" in texts(root)
     found = curves.summary(version)
     assert (found.figures["metric"], found.figures["best_metric"]) == ("macro_f1", 1.0)
-    assert any("macro_f1" in words for words in found.words)
+    assert any("Macro-F1" in words for words in found.words)
 
 
 def test_a_hundred_thousand_lines_make_a_small_file_and_no_spike_is_lost(tmp_path: Path) -> None:
