@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def preflight(folder: TaskFolder, version_name: str | None, as_json: bool) -> int:
     from nlp_skills.training import lengths
     from nlp_skills.training import preflight as gate
+    from nlp_skills.training.estimate import gate as memory
 
-    checked = gate.check(folder, version_name)
+    checked = memory.with_memory(folder, gate.check(folder, version_name))
     if as_json:
         frame.emit(checked.as_dict())
     else:
