@@ -131,6 +131,17 @@ def test_a_run_that_does_not_end_in_time_is_said_to(task: TaskFolder, cli: Cli) 
     assert ended is not None and (ended.state, ended.exit_code) == ("interrupted", 137)
 
 
+@pytest.mark.parametrize("reason", ["disk_full", "out_of_memory", "nan_loss", "diverged", "stalled"])
+def test_an_end_that_has_a_name_is_told_with_its_mend(task: TaskFolder, cli: Cli, reason: str) -> None:
+    ran(task.version("v1"), pid=GONE, state="failed", reason=reason, message="the loss went \x1b[31mup")
+    said = cli("status").out
+    assert "the last run failed at step 30 of 100: the loss went \\x1b[31mup" in said
+    assert "  cause: " in said and "  mend: " in said
+    found = cli("runs", "--json").json["runs"][0]
+    assert found["reason"] == reason and found["diagnosis"]["mend"] in said
+    assert f"failed ({reason})" in cli("runs").out
+
+
 def test_several_runs_want_a_name(task: TaskFolder, cli: Cli) -> None:
     for name in ("v2", "v3"):
         ran(configured(task, name))
