@@ -177,9 +177,11 @@ def stop(folder: TaskFolder, version_name: str | None, now: bool, timeout: float
 def resume(folder: TaskFolder, version_name: str | None, detach: bool, as_json: bool) -> int:
     from nlp_skills.cli import training
     from nlp_skills.execution import resuming
+    from nlp_skills.training import health
     from nlp_skills.workspace import runs as found_by
 
     version = folder.existing_version(version_name)
-    resuming.refuse(version, found_by.of(folder, version.name))
+    run = found_by.of(folder, version.name)
+    resuming.refuse(version, run, hopeless=run is not None and health.hopeless(run.status))
     options: dict[str, Any] = {"again": False, "detach": detach, "track": False, "as_json": as_json}
     return training.carry_out(folder, version.name, **options)

@@ -9,8 +9,10 @@ from nlp_skills.workspace.folder import VersionFolder
 from nlp_skills.workspace.runs import Run
 
 
-def refuse(version: VersionFolder, run: Run | None) -> None:
-    """Refuse to go on with a run that goes on, is complete, or has left no checkpoint.
+def refuse(version: VersionFolder, run: Run | None, *, hopeless: bool = False) -> None:
+    """Refuse to go on with a run that goes on, is complete, or has left no checkpoint that is worth it.
+
+    `hopeless`: its last checkpoints lead to the same end.
 
     Raises:
         Invalid: with what to do instead.
@@ -22,6 +24,13 @@ def refuse(version: VersionFolder, run: Run | None) -> None:
         raise Invalid(
             _("the training of {version} is complete; there is nothing to go on with", version=version.name),
             mend=_("measure it: nlp-skills evaluate {task} --version {version}", **names),
+        )
+    if hopeless:
+        raise Invalid(
+            _("going on with {version} from its last checkpoint would end the same way", version=version.name),
+            file=version.status_path,
+            cause=run.status.message if run else None,
+            mend=_("lower learning_rate, then begin anew: nlp-skills train {task} --version {version}", **names),
         )
     if run is None or run.checkpoint is None:
         raise Invalid(

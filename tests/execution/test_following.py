@@ -137,6 +137,9 @@ def test_an_end_that_has_a_name_is_told_with_its_mend(task: TaskFolder, cli: Cli
     said = cli("status").out
     assert "the last run failed at step 30 of 100: the loss went \\x1b[31mup" in said
     assert "  cause: " in said and "  mend: " in said
+    resumed = cli("resume")
+    assert resumed.code == 1
+    assert ("would end the same way" in resumed.err) == (reason in ("nan_loss", "diverged"))
     found = cli("runs", "--json").json["runs"][0]
     assert found["reason"] == reason and found["diagnosis"]["mend"] in said
     assert f"failed ({reason})" in cli("runs").out
