@@ -36,6 +36,8 @@ def status(folder: TaskFolder, version_name: str | None, watch: bool, interval: 
     from nlp_skills.data import staleness
     from nlp_skills.workspace import runs
 
+    if interval is not None and not watch:
+        raise click.UsageError(_("--interval goes with --watch"))
     if watch:
         return _watch(folder, version_name, interval, as_json)
     task = folder.task()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from nlp_skills.errors import Invalid, Problem
-from nlp_skills.i18n import _
+from nlp_skills.errors import Problem
 from nlp_skills.schema.task import Status
 from nlp_skills.workspace import digest, lifecycle, lock, runs
 from nlp_skills.workspace.folder import TaskFolder
@@ -46,8 +45,4 @@ def _refuse_running(folder: TaskFolder) -> None:
                 break
     else:
         return
-    raise Invalid(
-        _("version {name} is running in process {pid}", name=name, pid=status.pid),
-        file=folder.version(name).status_path,
-        mend=_("wait until it ends, or stop it with: kill {pid}", pid=status.pid),
-    )
+    raise runs.busy(folder.version(name), status)

@@ -77,11 +77,7 @@ def experiment(folder: TaskFolder, name: str) -> VersionFolder:
     folder.existing_version(name)
     status = version.status()
     if status and runs.alive(status):
-        raise Invalid(
-            _("version {name} is being trained by process {pid}", name=version.name, pid=status.pid),
-            file=version.status_path,
-            mend=_("wait until it ends, or stop it with: kill {pid}", pid=status.pid),
-        )
+        raise runs.busy(version, status)
     train = f"nlp-skills train {folder.root.name} --version {version.name}"
     if version.model_info() is None or (status and status.state != "completed"):
         raise Invalid(
