@@ -6,7 +6,7 @@ The model is left as it was found, so that one in the middle of its training can
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,18 +73,23 @@ class Questions:
         return tuple(dict.fromkeys(str(label) for label in values))
 
 
-def ask(model: Any, questions: Questions, device: Device) -> tuple[list[Given], bool]:
+def ask(
+    model: Any, questions: Questions, device: Device, on_rows: Callable[[int], None] = lambda _rows: None
+) -> tuple[list[Given], bool]:
     """The answer to every row, in their order, and whether they are in the model's own words.
 
-    `model` is a causal model of transformers or PEFT, trained at the moment or not.
+    `model` is a causal model of transformers or PEFT, trained at the moment or not. `on_rows` hears of every batch
+    how many rows it had.
     """
     if not questions.rows:
         return [], False
-    labels = questions.label_ids()
+    labels, found = questions.label_ids(), {}
     with _left_as_it_was(model), device.computing():
-        if labels is None:
-            return _by_words(model, questions), True
-        return _by_likelihood(model, questions, labels), False
+        batches = _by_words(model, questions) if labels is None else _by_likelihood(model, questions, labels)
+        for batch in batches:
+            found.update(batch)
+            on_rows(len(batch))
+    return [found[row] for row in range(len(questions.rows))], labels is None
 
 
 @contextlib.contextmanager
@@ -99,18 +104,15 @@ def _left_as_it_was(model: Any) -> Iterator[None]:
             module.training = training
 
 
-def _by_likelihood(model: Any, questions: Questions, labels: Sequence[Ids]) -> list[Given]:
+def _by_likelihood(model: Any, questions: Questions, labels: Sequence[Ids]) -> Iterator[dict[int, Given]]:
     names, gold = questions.labels, questions.gold()
     prompts = [_within(prompt, questions.most - max(map(len, labels))) for prompt in questions.prompts]
-    found: dict[int, Given] = {}
     for batch in likelihood.score(model, prompts, labels):
-        for row, logs in zip(batch.rows, batch.values, strict=True):
-            label = names[logs.index(max(logs))]
-            found[row] = Given((label,), right=gold[row] == (label,))
-    return [found[row] for row in range(len(prompts))]
+        likeliest = {row: (names[logs.index(max(logs))],) for row, logs in zip(batch.rows, batch.values, strict=True)}
+        yield {row: Given(label, right=gold[row] == label) for row, label in likeliest.items()}
 
 
-def _by_words(model: Any, questions: Questions) -> list[Given]:
+def _by_words(model: Any, questions: Questions) -> Iterator[dict[int, Given]]:
     from transformers import GenerationConfig
 
     new = int(max(map(len, questions.completions)) * _LONGER) + _MORE_TOKENS
@@ -124,13 +126,11 @@ def _by_words(model: Any, questions: Questions) -> list[Given]:
         use_cache=True,
     )
     budget = likelihood.BUDGET_CPU if model.device.type == "cpu" else likelihood.BUDGET_ACCELERATOR
-    found: dict[int, Given] = {}
     for rows in likelihood.batches([len(prompt) for prompt in prompts], [range(new)], budget):
         ids, mask = likelihood.padded([prompts[row] for row in rows], model.device, left=True)
         said = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
         texts = questions.tokenizer.batch_decode(said[:, ids.shape[1] :], skip_special_tokens=True)
-        found |= {row: questions.judged(questions.rows[row], text) for row, text in zip(rows, texts, strict=True)}
-    return [found[row] for row in range(len(prompts))]
+        yield {row: questions.judged(questions.rows[row], text) for row, text in zip(rows, texts, strict=True)}
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:

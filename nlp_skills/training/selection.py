@@ -43,14 +43,15 @@ class Selection:
     device: Device
     agreed: Callable[[dict[str, float]], dict[str, float]] = dict
 
-    def measure(self, model: Any) -> dict[str, float]:
+    def measure(self, model: Any, moved: Callable[[], None] = lambda: None) -> dict[str, float]:
         """The valid split's figures by their names in the log (`eval_macro_f1`), the model left as it was.
 
-        Where the model answers in its own words, the share of answers that could be read is among them.
+        Where the model answers in its own words, the share of answers that could be read is among them. `moved` is
+        called after every batch of answers.
         """
         from nlp_skills.evaluation import asked, marks
 
-        given, in_words = asked.ask(model, self.questions, self.device)
+        given, in_words = asked.ask(model, self.questions, self.device, lambda _rows: moved())
         marked = marks.Marks(self.questions.kind, self.questions.labels, self.questions.gold(), given)
         found = {self.key: float(marked.figures()[self.key.removeprefix("eval_")])}
         return self.agreed(found | {f"eval_{marks.PARSED}": marked.parse_rate()} if in_words else found)
@@ -85,13 +86,18 @@ def choosing(base: type[Any], selection: Selection) -> type[Any]:
     """
 
     class Choosing(base):  # type: ignore[misc]
+        control: Any
+
         def evaluate(self, *arguments: Any, **settings: Any) -> dict[str, float]:
             measured: dict[str, float] = super().evaluate(*arguments, **settings)
-            figures = selection.measure(self.model)
+            figures = selection.measure(self.model, self._sign)
             self.log(figures)
             if selection.exhausted(self.state.log_history):
                 self.control.should_training_stop = True
             return {**measured, **figures}
+
+        def _sign(self) -> None:
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
         def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
             kept, step = self.state.best_global_step, self.state.global_step
