@@ -18,21 +18,24 @@ if TYPE_CHECKING:
     "preferences",
     help=N_(
         "Ask a trained version every row of train and valid, and write pairs for dpo, orpo and kto: the right answer "
-        "chosen, the wrong one it gave rejected. The test rows are not read."
+        "chosen, the wrong one it gave, or came near to giving, rejected. The test rows are not read."
     ),
     examples=[
         "nlp-skills data preferences",
         "nlp-skills data preferences reviews --version v2",
-        "nlp-skills data preferences --margin 0.9 --json",
+        "nlp-skills data preferences --margin 1 --json",
     ],
 )
 @frame.task_argument
 @frame.version_option
 @frame.option(
     "--margin",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=click.FloatRange(0, 1),
     metavar="P",
-    help=N_("Also take rows answered rightly with a probability below P, against the likeliest wrong answer."),
+    help=N_(
+        "Beside mistakes, take rows answered rightly with a probability below P, against the likeliest wrong answer: "
+        "0.9 when left out. With 0, mistakes alone, by which a model forgets what it got right."
+    ),
 )
 @frame.option("--replace", is_flag=True, help=N_("Write over preferences that people wrote or changed."))
 @frame.json_option
@@ -62,7 +65,7 @@ def _show(folder: TaskFolder, made: Made) -> None:
     for path in made.files:
         frame.say(_("written: {path}", path=frame.shown(folder.root / path)))
     if not made.splits.get("valid") or not made.splits["valid"].pairs:
-        frame.note(_("no pairs for valid: nothing tells which epoch is best; --margin 0.9 makes some"))
+        frame.note(_("no pairs for valid: nothing tells which epoch is best; --margin 1 makes some"))
     frame.say(_("next: {command}", command=_next(folder, made)))
 
 

@@ -22,7 +22,9 @@ from nlp_skills.schema.training import Method
 from nlp_skills.workspace.folder import TaskFolder
 
 _SHOWN = 5
-_WARNINGS = ("duplicate", "off_format", "off_template")
+_WARNINGS = ("duplicate", "off_format", "off_template", "one_sided")
+# An answer that is this often rejected, and so many times as often as chosen, is learnt away from whatever is asked.
+_OFTEN, _SIDED = 10, 4
 Fault = tuple[str, str]  # code and detail
 
 
@@ -66,6 +68,7 @@ class _Look:
     asked: dict[bytes, int] = field(default_factory=dict)
     answers: dict[bytes, _Seen] = field(default_factory=dict)
     whole: set[bytes] = field(default_factory=set)
+    given: dict[str, list[int]] = field(default_factory=dict)
     rows: int = 0
     good: int = 0
     bad: int = 0
@@ -91,19 +94,25 @@ class _Look:
                 self._note("overlap", line, f"data/preferences/train.jsonl:{train[key]}")
 
     def enough(self) -> None:
-        """Whether the method has something to learn from; what is wrong with the rows is said already."""
+        """Whether there is something to learn from, and more than one answer to learn away from."""
+        faulty = self.seen.keys() - {*_WARNINGS}
+        for answer, counts in self.given.items():
+            if max(counts) >= _OFTEN and max(counts) > _SIDED * min(counts):
+                told = _("{answer}: chosen {chosen}, rejected {rejected}",
+                         answer=lines.shown(answer), chosen=counts[0], rejected=counts[1])  # fmt: skip
+                self._note("one_sided", 0, told)
         if not self.rows:
             self._note("no_rows", 0, "")
-        elif self.method == "kto" and not self.seen and not (self.good and self.bad):
-            self._note("one_kind", 1, "true" if self.good else "false")
+        elif self.method == "kto" and not faulty and not (self.good and self.bad):
+            self._note("one_kind", 0, "true" if self.good else "false")
 
     def findings(self) -> Iterator[Finding]:
         """What was found, in words."""
         for code, count in self.seen.items():
             places = self.places[code]
-            shown = ", ".join(f"{line} ({detail})" if detail else str(line) for line, detail in places)
-            message, mend = self._words(code)
             line = places[0][0] or None
+            shown = ", ".join(_shown(line, detail) for line, detail in places)
+            message, mend = self._words(code)
             yield Finding(
                 "warning" if code in _WARNINGS else "error",
                 code,
@@ -112,7 +121,7 @@ class _Look:
                 line=line,
                 lines=tuple(line for line, _detail in places) if line else None,
                 count=count,
-                cause=_("rows: {count}; lines: {lines}", count=count, lines=shown) if line else None,
+                cause=_("rows: {count}; lines: {lines}", count=count, lines=shown) if line else shown or None,
                 mend=mend,
             )
 
@@ -153,7 +162,10 @@ class _Look:
         mine.setdefault(said, row.line)
         self.good += row.good
         self.bad += not row.good
-        if row.good and self.renderer.parse(row.answer) is None:
+        allowed = self.renderer.parse(row.answer) is not None
+        if allowed and self.task.labels:
+            self.given.setdefault(said, [0, 0])[not row.good] += 1
+        if row.good and not allowed:
             self._note("off_format", row.line, lines.shown(row.answer))
 
     def _same(self, answer: str) -> str:
@@ -181,6 +193,12 @@ class _Look:
         if code in ("bad_json", "bad_utf8", "nan", "not_object"):
             return fault_words(code), _("correct the line, or make the file anew: nlp-skills data preferences")
         return _sentences(code, self.method, self.task)
+
+
+def _shown(line: int, detail: str) -> str:
+    if not line:
+        return detail
+    return f"{line} ({detail})" if detail else str(line)
 
 
 def _faults(row: Any, method: Method | None) -> Iterator[Fault]:
@@ -304,6 +322,10 @@ def _sentences(code: str, method: Method | None, task: Task) -> tuple[str, str |
         "overlap": (
             _("the prompt is trained on as well, so valid would say nothing"),
             _("remove the rows from one of the two files"),
+        ),
+        "one_sided": (
+            _("an answer is nearly always chosen, or nearly always rejected: that is learnt, whatever is asked"),
+            _("add pairs of rows that are answered rightly: nlp-skills data preferences --margin 1"),
         ),
         "no_rows": (_("the file is empty"), anew),
         "one_kind": (

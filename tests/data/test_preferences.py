@@ -159,6 +159,16 @@ def test_kto_needs_both_kinds(folder: TaskFolder, cli: Cli) -> None:
     assert "label = 'yes'" in told["cause"]
 
 
+def test_pairs_that_only_teach_away_from_one_answer_are_called_so(folder: TaskFolder, cli: Cli) -> None:
+    away = [pair(number, "neutral", "positive") for number in range(12)]
+    (told,) = found(folder, cli, away)
+    assert (told["severity"], told["code"], told["count"]) == ("warning", "one_sided", 2)
+    assert "positive" in told["cause"]
+    assert "rejected 12" in told["cause"]
+    back = [pair(20 + number, "positive", "neutral") for number in range(4)]
+    assert found(folder, cli, [*away, *back]) == []
+
+
 def test_nothing_to_learn_from_says_how_to_make_it(folder: TaskFolder, cli: Cli) -> None:
     ran = cli("validate", "--no-tokens")
     assert ran.code == 1

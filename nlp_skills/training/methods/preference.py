@@ -230,7 +230,7 @@ def _settings(folder: TaskFolder, config: Config) -> Iterator[Finding]:
             "no_valid",
             _("early_stopping looks at valid after every epoch, and there are no preferences in it"),
             file=str(valid),
-            mend=_("make some: nlp-skills data preferences --margin 0.9; or remove early_stopping"),
+            mend=_("make some: nlp-skills data preferences --margin 1; or remove early_stopping"),
         )
     if config.lora and config.lora.dropout and extra.get("disable_dropout", True):
         yield Finding(
