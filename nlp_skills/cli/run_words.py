@@ -143,7 +143,9 @@ def where(run: Run) -> str:
     """The computer and process."""
     from nlp_skills.workspace import runs
 
-    if runs.elsewhere(run.status):
+    if run.state != "unknown" and runs.elsewhere(run.status):
+        return host(run.status)
+    if run.state == "unknown":
         return f"{host(run.status)} · {_('heard {span} ago', span=span(runs.age(run.status)))}"
     return _("here, process {pid}", pid=run.status.pid) if run.state == "running" else _("here")
 
