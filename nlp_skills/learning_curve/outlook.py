@@ -32,6 +32,7 @@ WORTH = 0.01
 FEW_VALID_ROWS = 100
 # Numbers held at once while resampling.
 _BLOCK = 20_000_000
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def of(trained: Sequence[Trained], asked: Asked) -> Outlook:
         for place, (percent, count, value, each) in enumerate(zip(percents, rows, values, exact, strict=True))
     ]
     one, many = _Fitted(law.fit(rows, values), values[-1]), _Fitted(law.fit(rows, drawn), drawn[:, -1])
-    lawful = all(point.interval[0] <= one.law.at(point.rows) <= point.interval[1] for point in points)
+    lawful = all(_holds(point, float(one.law.at(point.rows))) for point in points)
     ahead = [_ahead(times * rows[-1], times, one, many) for times in AHEAD] if lawful else []
     return Outlook(
         metric=asked.metric,
@@ -160,8 +161,9 @@ def _resampled(groups: Sequence[Sequence[Trained]], asked: Asked) -> Floats:
 
     generator, rows = np.random.default_rng(SEED), len(asked.gold)
     resamples = min(RESAMPLES, max(200, _BLOCK // rows))
+    drawn = generator.integers(rows, size=(resamples, rows)) + rows * np.arange(resamples)[:, None]
     # Floats, which are multiplied many times faster than integers.
-    times = generator.multinomial(rows, np.full(rows, 1 / rows), size=resamples).astype(np.float64)
+    times = np.bincount(drawn.ravel(), minlength=resamples * rows).reshape(resamples, rows).astype(np.float64)
     columns = []
     for group in groups:
         by_seed = np.stack([_figure(one, asked, times) for one in group], axis=1)
@@ -196,6 +198,11 @@ def _band(rows: Sequence[int], one: _Fitted, many: _Fitted) -> list[tuple[float,
 
     places = np.geomspace(rows[0], rows[-1] * AHEAD[-1], 40)
     return [(float(n), float(one.at(n)), *metrics.percentile_interval(many.at(n))) for n in places]
+
+
+def _holds(point: Point, value: float) -> bool:
+    low, high = point.interval
+    return low - _ROUNDING <= value <= high + _ROUNDING
 
 
 def _caveats(points: Sequence[Point], asked: Asked, *, lawful: bool) -> list[Caveat]:
