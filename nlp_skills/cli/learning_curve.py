@@ -92,7 +92,7 @@ def _show(made: Curve) -> None:
         [f"{one.times}×", str(one.rows), words.figure(found.metric, one.value), interval(*one.interval)]
         for one in found.ahead
     ]
-    columns = (_("share"), _("rows"), metric, _("95% interval"))
+    columns = (_("share"), _("rows"), metric, _("Interval (95%)"))
     frame.say(_("{task} {version}, measured on valid rows: {rows}", task=made.task, version=made.version,
                 rows=made.valid_rows))  # fmt: skip
     frame.table(columns, measured, right=(0, 1, 2))

@@ -11,6 +11,7 @@ from nlp_skills import pages
 from nlp_skills.charts import Tick, axis
 from nlp_skills.evaluation import words
 from nlp_skills.i18n import _
+from nlp_skills.learning_curve.law import CEILING
 from nlp_skills.learning_curve.outlook import Ahead, Outlook, Point
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, FOOT = 720, 400, 64, 24, 84, 58
@@ -52,12 +53,13 @@ def svg(task: str, version: str, found: Outlook) -> str:
     values = [value for _rows, *every in found.band for value in every]
     values += [value for one in shown for value in one.interval]
     ticks = axis(math.floor(10 * min(values)) / 10, max(values))
-    frame = _Frame(shown[0].rows, shown[-1].rows, ticks[0], ticks[-1])
+    # No metric passes 1, whatever round number the axis would end at.
+    frame = _Frame(shown[0].rows, shown[-1].rows, ticks[0], min(ticks[-1], CEILING))
     texts = {
         "title": _("{task} {version}: learning curve", task=task, version=version),
         "measured": _("measured on valid"),
         "law": _("power law"),
-        "ahead": _("looked ahead, 95 of 100"),
+        "ahead": _("Interval (95%)"),
         "rows": _("training rows"),
         "metric": words.metric(found.metric),
     }
@@ -70,7 +72,7 @@ def svg(task: str, version: str, found: Outlook) -> str:
         "bottom": HEIGHT - FOOT,
         "marks": [_mark(frame, one, found.metric) for one in shown],
         "x_ticks": [Tick(frame.x(one.rows), str(one.rows)) for one in shown],
-        "y_ticks": [Tick(frame.y(value), _level(found.metric, value)) for value in ticks],
+        "y_ticks": [Tick(frame.y(value), _level(found.metric, value)) for value in ticks if value <= frame.top],
         "description": "; ".join(f"{one.rows}: {words.figure(found.metric, one.value)}" for one in found.points),
         **_lines(frame, found),
     }

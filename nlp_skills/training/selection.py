@@ -18,7 +18,7 @@ from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config, EarlyStopping
-from nlp_skills.training import base_model, lengths, methods
+from nlp_skills.training import base_model, lengths
 from nlp_skills.training.device import Device
 from nlp_skills.training.encode import encode, read_rows
 from nlp_skills.training.job import Job
@@ -163,8 +163,8 @@ def check(folder: TaskFolder, task: Task, config: Config, path: Path) -> list[Fi
     from nlp_skills.evaluation import marks
 
     found = []
-    learnt_from = methods.of(config.method).files(folder).get("valid")
-    for file in dict.fromkeys([folder.split("valid"), learnt_from or folder.split("valid")]):
+    learnt_from = folder.split if config.method == "sft" else folder.preferences
+    for file in dict.fromkeys([folder.split("valid"), learnt_from("valid")]):
         if not file.is_file() or next(read_rows(file), None) is None:
             text = _("early_stopping measures the valid split, and there are no rows in it")
             mend = _("give it rows (split: in data_source.yaml, then nlp-skills regenerate), or remove early_stopping")

@@ -206,3 +206,11 @@ def test_only_a_classification_has_classes_to_balance(ready: Ready, cli: Callabl
 def test_packs_are_not_weighed(ready: Ready, cli: Callable[..., Ran]) -> None:
     ran = cli("preflight", ready(class_balance="weights", packing=True).root)
     assert ran.code == 1 and "packing" in ran.err
+
+
+def test_weights_do_not_go_with_another_loss(ready: Ready, cli: Callable[..., Ran]) -> None:
+    folder = ready(train=24, epochs=1, class_balance="weights", extra={"loss_type": "dft"})
+    ran = cli("train", folder.root)
+    assert ran.code == 1 and "class weights do not go with this loss" in ran.err
+    assert "class_balance: sampling" in ran.err and "Traceback" not in ran.err
+    assert folder.task().status == "configuring"

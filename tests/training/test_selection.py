@@ -296,3 +296,10 @@ def test_a_metric_that_we_do_not_compute_is_refused_before_the_run(ready: Ready,
     ran = cli("preflight", folder.root)
     assert ran.code == 1
     assert "the metric macro_f_1 is not one we compute" in ran.err and "to macro_f1 perhaps" in ran.err
+
+
+def test_a_second_stage_needs_valid_preferences_too(ready: Ready) -> None:
+    folder = ready(early_stopping={"patience": 1})
+    config = folder.version("v1").config().model_copy(update={"method": "dpo"})
+    (missing,) = selection.check(folder, folder.task(), config, folder.version("v1").config_path)
+    assert missing.file == str(folder.preferences("valid"))

@@ -62,14 +62,23 @@ def trainer_class(config: Config) -> type[Any]:
         ) -> Any:
             # Of packed rows the model learns the ends from their positions, which is TRL's to pass on.
             packed = "position_ids" in inputs
-            theirs = packed or self.args.loss_type != "nll"
-            if return_outputs or theirs or self.aux_loss_enabled or not step.suits(model, inputs):
+            theirs = packed or self.args.loss_type != "nll" or self.aux_loss_enabled
+            if theirs and "weight" in inputs:
+                raise _no_weights()
+            if return_outputs or theirs or not step.suits(model, inputs):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             loss = step.loss(model, inputs, num_items_in_batch)
             # The tokens of all processes are counted, and their gradients averaged.
             return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
 
     return Trainer
+
+
+def _no_weights() -> Invalid:
+    return Invalid(
+        _("class weights do not go with this loss: the model's own, or the one that extra: loss_type names"),
+        mend=_("repeat the rows of rare classes instead: class_balance: sampling"),
+    )
 
 
 def dataset(rows: Sequence[Encoded] | Sequence[Pack], config: Config) -> Any:
