@@ -48,9 +48,12 @@ class Job:
         return self.identity[self.config.base_model]
 
     def halved(self) -> Job | None:
-        """The same training with at most half the rows in memory at once; None where one row is held already."""
-        each = self.config.effective_batch // self.processes
-        smaller = [size for size in range(1, self.micro_batch // 2 + 1) if each % size == 0]
+        """The same training with at most half the rows in memory at once; None where no fewer can be held.
+
+        KTO holds the answers of a batch against each other, and needs two.
+        """
+        each, least = self.config.effective_batch // self.processes, 2 if self.config.method == "kto" else 1
+        smaller = [size for size in range(least, self.micro_batch // 2 + 1) if each % size == 0]
         if not smaller:
             return None
         return dataclasses.replace(self, micro_batch=smaller[-1], accumulation=each // smaller[-1])
