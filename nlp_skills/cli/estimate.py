@@ -71,7 +71,8 @@ def _show(folder: TaskFolder, version: VersionFolder, found: Estimate) -> None:
     _show_time(found)
     frame.say(_verdict(found))
     if found.verdict == "too big":
-        frame.say(gate.mend(found, folder, version))
+        for line in gate.mends(found, folder, version):
+            frame.say(line)
 
 
 def _show_what(version: VersionFolder, found: Estimate) -> None:

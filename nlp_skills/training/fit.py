@@ -29,8 +29,8 @@ from nlp_skills.training import (
     tracking,
     trainer,
 )
-from nlp_skills.training.device import Device, needs_checkpointing, plain_attention
-from nlp_skills.training.health import Guard
+from nlp_skills.training.device import Device, plain_attention
+from nlp_skills.training.estimate import gate
 from nlp_skills.training.job import Job
 from nlp_skills.training.preflight import Preflight
 
@@ -128,6 +128,7 @@ def _trainer(
 
     valid = checked.encoded.get("valid") or None
     longest = max(len(row) for row in rows)
+    checkpointing = gate.checkpointing(job, checked, device)
     # A model that is shared out goes to the devices piece by piece.
     model = adapters.load(job, dataclasses.replace(device, type="cpu") if _from_memory(job) else device)
     if plain_attention(device, longest):
@@ -141,7 +142,7 @@ def _trainer(
         device,
         log_every=plan.log_every,
         validate=valid is not None,
-        checkpointing=needs_checkpointing(device, model, job.micro_batch, longest),
+        checkpointing=checkpointing,
         best_by=selected.key if selected else "eval_loss",
     )
     train_rows, valid_rows = (

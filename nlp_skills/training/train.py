@@ -7,6 +7,7 @@ Stopped or killed anywhere, the same command goes on from the last whole checkpo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nlp_skills import extras, files, progress
-from nlp_skills.errors import Invalid
+from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
 from nlp_skills.schema.version import LineageRun, RunStatus
 from nlp_skills.training import (
@@ -34,6 +35,7 @@ from nlp_skills.training import (
     team,
 )
 from nlp_skills.training.device import Device, pick
+from nlp_skills.training.estimate import gate
 from nlp_skills.training.job import Job
 from nlp_skills.workspace import active, digest, lifecycle, lineage, lock, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -68,17 +70,18 @@ def train(
         Invalid: the preflight found errors, the checkpoint is of other data or settings, or the run went wrong.
         Unavailable: a package, the base model, memory or disk space is missing.
         KeyboardInterrupt: a second Ctrl-C; the last periodic checkpoint stays.
+        SystemExit: a launcher started several processes, this is not the first of them, and its part is done.
     """
     if processes.joined() and not processes.first():
-        return rank.follow(folder, version)
+        rank.follow(folder, version)
     found = _found(folder, version)
     with rank.others(folder, found) as tell, lock.writing(folder):
         ready = _ready(folder, found, resume=resume, track=track, on_checked=on_checked)
         if isinstance(ready, RunStatus):
             return ready
         job, checked = ready
-        begun = _begin(job)
-        tell(job, checked)
+        begun = _begin(job, checked)
+        tell(begun.job, checked)
     return _carry_out(begun, checked, on_stop or (lambda: None))
 
 
@@ -100,7 +103,7 @@ def check(
     """
     found = _found(folder, version)
     with lock.writing(folder):
-        ready = _ready(folder, found, resume=resume, track=False, on_checked=on_checked)
+        ready = _ready(folder, found, resume=resume, track=track, on_checked=on_checked)
     return ready if isinstance(ready, RunStatus) else None
 
 
@@ -133,7 +136,17 @@ def _ready(
         on_checked(checked)
     if not checked.ok:
         raise checked.problem()
+    _refuse_what_does_not_fit(job, checked)
     return job, checked
+
+
+def _refuse_what_does_not_fit(job: Job, checked: preflight.Preflight) -> None:
+    device = _device(job)
+    gate.fits(dataclasses.replace(job, sharding=processes.sharding(job, checked, device)), checked, device)
+
+
+def _device(job: Job) -> Device:
+    return pick(cuda_devices=job.task.execution.cuda_devices, train_all_weights=job.config.adapter == "full")
 
 
 def _refuse_a_second_run(version: VersionFolder) -> None:
@@ -164,7 +177,6 @@ def _job(folder: TaskFolder, version: VersionFolder, *, track: bool) -> Job:
         micro_batch=micro_batch,
         accumulation=accumulation,
         processes=several,
-        sharding=processes.sharding(folder, task, config),
         track=track,
     )
 
@@ -220,9 +232,10 @@ class _Begun:
     device: Device
     record: LineageRun
     recorder: run.Recorder
+    expected: gate.Expected | None = None
 
 
-def _begin(job: Job) -> _Begun:
+def _begin(job: Job, checked: preflight.Preflight) -> _Begun:
     """Leave the records saying what starts now, or as they were."""
     from nlp_skills.data import snapshot
 
@@ -230,10 +243,12 @@ def _begin(job: Job) -> _Begun:
         _move(job, "configuring", "the training before was killed")
     _move(job, "training", f"training {job.version.name}" + (f" from step {job.step}" if job.step else ""))
     try:
-        full = job.config.adapter == "full"
-        device = pick(cuda_devices=job.task.execution.cuda_devices, train_all_weights=full)
+        device = _device(job)
+        job = dataclasses.replace(job, sharding=processes.sharding(job, checked, device))
         snapshot.write(job.folder, job.version)
-        return _Begun(job, device, artefact.record_setup(job, device), _recorder(job))
+        expected = gate.expected(job, checked, device)
+        setup = artefact.record_setup(job, device).model_copy(update={"max_length": checked.max_length})
+        return _Begun(job, device, setup, _recorder(job), expected)
     except BaseException as error:
         _move(job, "configuring", f"training failed: {failure.in_short(error)}")
         raise
@@ -256,12 +271,27 @@ def _carry_out(begun: _Begun, checked: preflight.Preflight, on_stop: Callable[[]
         raise
     except BaseException as error:
         problem = failure.explain(error, job.folder.root)
-        code = problem.exit_code if problem else 1
-        _ended(begun, "failed", failure.in_short(error), reason=failure.reason(error), exit_code=code)
+        _failed(begun, error, problem)
         if problem is None or problem is error:
             raise
         raise problem from error
     return status
+
+
+def _failed(begun: _Begun, error: BaseException, problem: Problem | None) -> None:
+    """The records of a run that broke. On a full disk, what half a checkpoint takes is room enough for them.
+
+    Where there is none even so, the run still says that it goes on; its process gone, it is taken for dead.
+    """
+    for path in begun.job.version.checkpoints.glob("*"):
+        if not (path / runs.COMPLETE).is_file():
+            shutil.rmtree(path, ignore_errors=True)
+    code = problem.exit_code if problem else 1
+    words = failure.in_short(error)
+    if problem is not None and problem is not error:
+        words = ": ".join(filter(None, [problem.message, problem.cause]))
+    with contextlib.suppress(Problem, OSError):
+        _ended(begun, "failed", words, reason=failure.reason(error), exit_code=code)
 
 
 def _fitted(begun: _Begun, checked: preflight.Preflight, stop: run.Stop) -> fit.Fitted:
@@ -329,6 +359,7 @@ def _ended(
         curves.draw(job.version)
         if state == "completed":
             _point(job)
+    gate.learn(begun.expected, begun.device, status)
     return status
 
 
@@ -356,6 +387,7 @@ def _recorder(job: Job) -> run.Recorder:
     seconds = max(kept[-1]["seconds"] if kept else 0.0, _seconds_recorded(job))
     started = before.started if before else None
     recorder = run.Recorder(job.version, job.task.task_name, step=job.step, started=started, seconds=seconds)
+    recorder.processes(job.processes)
     recorder.losses = [line["loss"] for line in kept if "loss" in line]
     recorder.tokens = kept[-1].get("tokens", 0) if kept else 0
     return recorder

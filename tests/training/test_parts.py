@@ -178,16 +178,6 @@ def test_deterministic_means_one_thread_in_32_bits(monkeypatch: pytest.MonkeyPat
     assert (picked.type, picked.dtype, picked.autocast, torch.get_num_threads()) == ("cpu", "float32", None, 1)
 
 
-def test_checkpointing_is_for_a_gpu_that_would_be_crowded(tiny_base: Path) -> None:
-    from nlp_skills.training import base_model
-
-    model = base_model.load_model(str(tiny_base), CPU)
-    small = device.Device("cuda", "gpu", "bfloat16", "bfloat16", memory_bytes=100_000_000)
-    assert not device.needs_checkpointing(CPU, model, 512, 4096)
-    assert not device.needs_checkpointing(small, model, 8, 64)
-    assert device.needs_checkpointing(small, model, 512, 4096)
-
-
 def test_plain_attention_is_for_short_rows_on_a_cpu() -> None:
     gpu = device.Device("cuda", "gpu", "bfloat16", "bfloat16")
     assert [device.plain_attention(on, length) for on, length in ((CPU, 60), (CPU, 2000), (gpu, 60))] == [

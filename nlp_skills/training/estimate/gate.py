@@ -82,7 +82,7 @@ def refuse(estimate: Estimate, folder: TaskFolder, version: VersionFolder) -> Es
             _too_big(estimate, version),
             file=version.config_path,
             cause=by_part(estimate),
-            mend=mend(estimate, folder, version),
+            mend=_mend(estimate, folder, version),
         )
     return estimate
 
@@ -123,13 +123,17 @@ def proposals(estimate: Estimate) -> list[changes.Change]:
     return changes.cheapest(estimate, gpus.table())
 
 
-def mend(estimate: Estimate, folder: TaskFolder, version: VersionFolder) -> str:
-    """The cheapest changes that make it fit, each on its line."""
+def mends(estimate: Estimate, folder: TaskFolder, version: VersionFolder) -> list[str]:
+    """The cheapest changes that make it fit, each as a line."""
     lines = [f"{number}. {change.words(folder, version)}" for number, change in enumerate(proposals(estimate), 1)]
     if not lines:
         lines = [_("choose a smaller base model, or shorter texts")]
-    said = _("if you know better, say how many GB it may use: {name}=…", name=machine.VARIABLE)
-    return "\n        ".join([*lines, said])
+    return [*lines, _("if you know better, say how many GB it may use: {name}=…", name=machine.VARIABLE)]
+
+
+def _mend(estimate: Estimate, folder: TaskFolder, version: VersionFolder) -> str:
+    """The same under each other, as a refusal shows them."""
+    return "\n        ".join(mends(estimate, folder, version))
 
 
 def finding(folder: TaskFolder, version: VersionFolder, checked: Preflight) -> Finding | None:
@@ -140,7 +144,7 @@ def finding(folder: TaskFolder, version: VersionFolder, checked: Preflight) -> F
     if estimate.verdict == "too big":
         text, cause = _too_big(estimate, version), by_part(estimate)
         return Finding(
-            "error", "memory", text, file=str(version.config_path), cause=cause, mend=mend(estimate, folder, version)
+            "error", "memory", text, file=str(version.config_path), cause=cause, mend=_mend(estimate, folder, version)
         )
     if estimate.verdict == "tight":
         return Finding("warning", "memory", tight(estimate), file=str(version.config_path))
@@ -201,7 +205,7 @@ def _here(
     limit: int | None = None,
 ) -> Estimate:
     """The estimate of a configuration as this task would train it; `encoded` and `limit` are a preflight's."""
-    where, execution = _machine(folder, config, gpu), folder.task().execution
+    where, execution = _machine(folder, config, gpu, timed=encoded is None), folder.task().execution
     several = processes.count(execution) if gpu is None else 1
     micro_batch, _times = processes.divided(config, several, version.config_path)
     base = _small_files(config.base_model, folder.root)
@@ -219,12 +223,12 @@ def _here(
     return estimate
 
 
-def _machine(folder: TaskFolder, config: Config, gpu: str | None) -> machine.Machine:
+def _machine(folder: TaskFolder, config: Config, gpu: str | None, *, timed: bool) -> machine.Machine:
     table = gpus.table()
     if gpu is not None:
         return machine.rented(table.named(gpu))
     devices, full = folder.task().execution.cuda_devices, config.adapter == "full"
-    return machine.here(pick(cuda_devices=devices, train_all_weights=full), table, timed=True)
+    return machine.here(pick(cuda_devices=devices, train_all_weights=full), table, timed=timed)
 
 
 def _work(
@@ -278,16 +282,25 @@ def _small_files(name: str, root: Path) -> str:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a run is expected to take, and the peak of this process before it, in GB: a higher one says nothing."""
+    """What a run is expected to take.
+
+    `before` is the peak of this process before the run, in GB, and `held` what of that it still had: where it was
+    higher once, for something else, the peak after the run may not be the run's.
+    """
 
     estimate: Estimate
     before: float
+    held: float
+
+    def is_of_run(self, peak: float) -> bool:
+        """Whether the run reached this peak."""
+        return peak > self.before * 1.005 or self.before <= self.held * 1.02
 
 
 def expected(job: Job, checked: Preflight, device: Device) -> Expected | None:
     """To be asked before the run, for `learn` after it."""
     try:
-        return Expected(of_job(job, checked, device), peak_memory_gb(device))
+        return Expected(of_job(job, checked, device), peak_memory_gb(device), machine.held(device) / 1e9)
     except Unavailable:
         return None
 
@@ -298,15 +311,15 @@ def learn(expected: Expected | None, device: Device, status: RunStatus) -> None:
         return
     # A record more or less is worth no run: nothing that goes wrong here may.
     with contextlib.suppress(Exception):
-        measured.keep(_run(expected.estimate, device, status, expected.before))
+        measured.keep(_run(expected, device, status))
 
 
-def _run(expected: Estimate, device: Device, status: RunStatus, before: float) -> measured.Run:
+def _run(told: Expected, device: Device, status: RunStatus) -> measured.Run:
+    expected, peak = told.estimate, peak_memory_gb(device)
     load, pace_now = expected.load, status.tokens_per_second
-    peak = peak_memory_gb(device)
     # The allocator does not count what CUDA itself takes.
     beside = expected.parts.overhead / 1e9 if expected.machine.kind == "cuda" else 0.0
-    told = peak > before * 1.02 and not status.halved and load.devices == 1
+    counts = told.is_of_run(peak) and not status.halved and load.devices == 1
     speed = pace.speed_of(expected.shape, expected.config, load, expected.work, pace_now) if pace_now else None
     return measured.Run(
         time=files.now().isoformat(),
@@ -319,7 +332,7 @@ def _run(expected: Estimate, device: Device, status: RunStatus, before: float) -
         length=load.length,
         checkpointing=load.checkpointing,
         expected_gb=round(expected.parts.total / 1e9, 4),
-        measured_gb=round(peak + beside, 4) if told else None,
+        measured_gb=round(peak + beside, 4) if counts else None,
         tokens_per_second=pace_now,
         speed=speed if load.devices == 1 else None,
     )

@@ -103,7 +103,7 @@ def free_memory(device: Device) -> float | None:
 def _free_ram() -> float | None:
     """What the system can still hand out plus what this process holds, within what a container may have."""
     held = _resident()
-    left = [found for found in (_available(), *_of_cgroups()) if found is not None]
+    left = [found for found in (_available(), *left_in_groups()) if found is not None]
     return min(left) + held if left else None
 
 
@@ -118,6 +118,15 @@ def _available() -> float | None:
     return None
 
 
+def held(device: Device) -> float:
+    """Bytes this process has now: of the GPU where there is one."""
+    if device.type == "cuda":
+        import torch
+
+        return float(torch.cuda.memory_allocated())
+    return _resident()
+
+
 def _resident() -> float:
     with contextlib.suppress(OSError, ValueError, IndexError):
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
@@ -125,7 +134,7 @@ def _resident() -> float:
     return 0.0
 
 
-def _of_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[float]:
+def left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[float]:
     """What is left of each limit that a container, or a group around it, sets on memory."""
     found = []
     for folder in _groups(root, own):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nlp_skills.schema.training import Config, Lora
+from nlp_skills.schema.training import PRINCIPAL, Config, Lora
 from nlp_skills.training.estimate.machine import Machine
 from nlp_skills.training.estimate.shape import Shape
 
@@ -77,7 +77,7 @@ def parts(shape: Shape, config: Config, machine: Machine, load: Load) -> Parts:
         adapters=0.0 if full else trained * (6.0 if machine.half else 4.0),
         optimizer=trained * _states(config) / each,
         gradients=trained * 4.0 / each,
-        reference=shape.parameters * 4.0 / each if full and config.method in ("dpo", "kto") else 0.0,
+        reference=_reference(config, trained) / each,
         activations=kept,
         head=head,
         overhead=CUDA_OVERHEAD if machine.kind == "cuda" else PROCESS_OVERHEAD + _GAPS * (kept + head),
@@ -105,6 +105,16 @@ def _states(config: Config) -> float:
     return next((states for known, states in _STATES.items() if name.startswith(known)), 8.0)
 
 
+def _reference(config: Config, trained: int) -> float:
+    """What DPO and KTO compare with: a copy of what is trained, unless leaving the new adapter out is the same."""
+    if config.method not in ("dpo", "kto"):
+        return 0.0
+    if config.adapter == "full":
+        return 0.0 if (config.extra or {}).get("precompute_ref_log_probs") else trained * 4.0
+    principal = config.lora is not None and config.lora.init in PRINCIPAL
+    return trained * 4.0 if config.init_from or principal else 0.0
+
+
 def sequences(config: Config, rows: int) -> int:
     """Sequences that go through the model for so many rows: pairs of answers are two."""
     return rows * (2 if config.method in ("dpo", "orpo") else 1)
@@ -113,7 +123,7 @@ def sequences(config: Config, rows: int) -> int:
 def _activations(shape: Shape, config: Config, machine: Machine, load: Load) -> float:
     rows = sequences(config, load.rows)
     tokens = rows * load.length
-    layer = tokens * _per_token(shape, config, machine) + _plain(shape, machine, rows, load.length)
+    layer = tokens * per_token(shape, config, machine) + _plain(shape, machine, rows, load.length)
     copies = _copies(shape, config, machine)
     wide = 2 if machine.half else 4
     passing = tokens * (3 * shape.feed_forward * wide + 3 * shape.hidden * 4)
@@ -123,7 +133,7 @@ def _activations(shape: Shape, config: Config, machine: Machine, load: Load) -> 
     return shape.layers * tokens * shape.hidden * hidden + layer + copies / shape.layers + passing
 
 
-def _per_token(shape: Shape, config: Config, machine: Machine) -> float:
+def per_token(shape: Shape, config: Config, machine: Machine) -> float:
     """Bytes one layer keeps of one token."""
     hidden, query, key, inner = shape.hidden, shape.query, shape.key, shape.feed_forward
     full = config.adapter == "full"
@@ -161,9 +171,7 @@ def _head(shape: Shape, config: Config, machine: Machine, load: Load) -> float:
     narrow = 2 if machine.half else 4
     copy = shape.head * 2.0 if machine.half and (machine.frozen_bytes == 4 or config.adapter == "full") else 0.0
     learns = shape.head * 4.0 if config.adapter == "full" else 0.0
-    if config.method == "orpo":
-        return copy + learns + rows * load.length * shape.vocabulary * (narrow + 12.0)
-    if config.method == "sft" and machine.kind == "cpu":
+    if config.method == "orpo" or (config.method == "sft" and machine.kind != "cuda" and not config.packing):
         # Our own step: every word of the vocabulary, where an answer stands only.
         return copy + learns + rows * load.scored * shape.vocabulary * (narrow + 12.0)
     scored = rows * (load.answer if machine.kind == "cuda" else load.length)

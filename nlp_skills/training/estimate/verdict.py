@@ -144,7 +144,7 @@ def of(
 ) -> Estimate:
     """The estimate of a training in batches of `micro_batch` rows on each of `devices` devices.
 
-    `checkpointing`: None decides as training does, by `extra` where it is written and by the memory else.
+    `checkpointing`: None decides as training does, by `extra` where it is written and by a GPU's memory else.
     """
     found = measured.like(machine.name, shape.parameters, config.adapter, config.method) if machine.local else []
     ratio, runs = measured.correction(found)
@@ -160,7 +160,8 @@ def of(
         sharding=sharding if devices > 1 else None,
     )
     parts = memory.parts(shape, config, machine, load)
-    if said is None and machine.free is not None and parts.total * ratio > machine.free * _COMFORTABLE:
+    crowded = machine.free is not None and parts.total * ratio > machine.free * _COMFORTABLE
+    if said is None and crowded and machine.kind == "cuda":
         load = dataclasses.replace(load, checkpointing=True)
         parts = memory.parts(shape, config, machine, load)
     return Estimate(
