@@ -56,7 +56,7 @@ def kill_all(status: RunStatus) -> None:
     until(lambda: not runs.alive(status))
 
 
-def until(ready: Callable[[], Any], seconds: float = 120) -> None:
+def until(ready: Callable[[], Any], seconds: float = 300) -> None:
     limit = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < limit, "it did not get that far"
@@ -151,7 +151,7 @@ def test_a_run_outlives_its_terminal_and_leaves_the_task_usable(
     version = folder.version("v1")
     monkeypatch.setenv("SOME_TOKEN", "hush-hush")
     words = " ".join([*PROGRAM, "train", "--detach"])
-    terminal = pexpect.spawn("sh", ["-c", f"{words}; sleep 100"], env=dict(os.environ), encoding="utf-8", timeout=120)
+    terminal = pexpect.spawn("sh", ["-c", f"{words}; sleep 100"], env=dict(os.environ), encoding="utf-8", timeout=300)
     terminal.expect(r"trained by process (\d+)")
     pid = int(terminal.match.group(1))
     assert status_of(version).pid == pid
