@@ -39,7 +39,8 @@ def test_new_version_copies_the_configuration_with_its_comments(task: TaskFolder
     assert ran.json.pop("diff").startswith("--- versions/v1/config.yaml\n+++ versions/v2/config.yaml\n@@")
     assert ran.json == {
         "ok": True, "version": "v2", "parent": "v1", "changes": ["LoRA rank 8 → 32"],
-        "computed": ["LoRA rank 8 → 32"], "proposal": "minor", "diff": ran.json["diff"],
+        "computed": ["LoRA rank 8 → 32"], "proposal": "minor", "diff": ran.json["diff"], "reasons": [],
+        "next": "nlp-skills regenerate && nlp-skills train",
     }  # fmt: skip
     text = task.version("v2").config_path.read_text(encoding="utf-8")
     assert "# mine" in text and "# found by hand" in text
