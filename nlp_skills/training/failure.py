@@ -14,6 +14,7 @@ from nlp_skills.training.health import Unhealthy
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 _MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
+_GPU = ("CUDA error:", "cuDNN error:", "CUBLAS_STATUS_", "NCCL error")
 # torch's archive writer does not pass on why a write failed.
 _TORCH_WRITE = ("PytorchStreamWriter", "inline_container", "unexpected pos")
 
@@ -30,6 +31,14 @@ def explain(error: BaseException, folder: Path) -> Problem | None:
             _("not enough memory for this training"),
             cause=str(error).splitlines()[0][:300] if str(error) else None,
             mend=_("halve batch_size and double gradient_accumulation, or lower max_length"),
+        )
+    if any(words in str(error) for words in _GPU):
+        return Unavailable(
+            _("the GPU failed in the middle of a computation"),
+            cause=str(error).splitlines()[0][:300],
+            mend=_(
+                "train again to go on from the last checkpoint; where it comes back, look at nvidia-smi and its driver"
+            ),
         )
     return None
 

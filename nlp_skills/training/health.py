@@ -57,7 +57,7 @@ def words(status: RunStatus) -> tuple[str, str] | None:
     on = _("train again to go on from the last checkpoint")
     found: dict[RunReason, tuple[str, str]] = {
         "nan_loss": (_("the loss was no longer a number"), lower),
-        "diverged": (_("the loss rose far above where it began and stayed there"), lower),
+        "diverged": (_("the loss shot up and did not come down again"), lower),
         "stalled": (_("the run stopped moving and was ended; run/train.log says where it stood"), on),
         "out_of_memory": (
             _("there was not enough memory, with fewer rows at a time neither")
@@ -110,13 +110,17 @@ class Guard:
             )
         if "loss" in measured:
             self.losses.append(measured["loss"])
-            if self._high() or self._thrown():
-                raise Unhealthy(
-                    _("training diverged: at step {step} the loss is {loss:.2f}, and it began with {start:.2f}",
-                      step=step, loss=self.losses[-1], start=self._start()),
-                    cause=_("it has not come down again for the last {count} measurements",
-                            count=_HIGH if self._high() else self.stuck),
-                    mend=_("lower learning_rate (a tenth is a good next try), then train again"),
+            if self._high():
+                raise _diverged(
+                    _("the loss began with {start:.2f}, and for {count} measurements has been above {low:.2f}",
+                      start=self._start(), count=_HIGH, low=min(self.losses[-_HIGH:])),
+                    step,
+                )  # fmt: skip
+            if self._thrown():
+                raise _diverged(
+                    _("the loss began with {start:.2f}, shot up to {peak:.2f}, and for {count} measurements has been "
+                      "no better than at first", start=self._start(), peak=max(self.losses), count=self.stuck),
+                    step,
                 )  # fmt: skip
 
     def _start(self) -> float:
@@ -137,6 +141,14 @@ class Guard:
         if max(self.losses) <= start + max(1.0, abs(start)):
             return False
         return min(statistics.median(last[at : at + _NEAR]) for at in range(len(last) - _NEAR)) > 0.9 * start
+
+
+def _diverged(cause: str, step: int) -> Unhealthy:
+    return Unhealthy(
+        _("training diverged, and was ended at step {step}", step=step),
+        cause=cause,
+        mend=_("lower learning_rate (a tenth is a good next try), then train again"),
+    )
 
 
 def stall_minutes() -> float:

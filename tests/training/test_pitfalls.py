@@ -16,7 +16,7 @@ from fixtures_training import job_of
 from nlp_skills.errors import Invalid
 from nlp_skills.schema import yaml
 from nlp_skills.schema.training import Config
-from nlp_skills.training import adapters, arguments, base_model, device, pitfalls, preflight
+from nlp_skills.training import adapters, arguments, base_model, device, output_rows, pitfalls, preflight
 from nlp_skills.workspace.folder import TaskFolder
 
 Ready = Callable[..., TaskFolder]
@@ -87,6 +87,20 @@ def test_an_end_token_of_an_untied_output_layer_is_looked_up_there(
     settings = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": False}))
     assert "untrained_end" in found(ready(base=base))
+
+
+@pytest.mark.real_model
+def test_of_real_weights_only_the_tokens_no_text_had_are_called_unlearnt(smollm2: str) -> None:
+    tokenizer = base_model.load_tokenizer(smollm2)
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    with output_rows.opened(Path(base_model.locate(smollm2))) as rows:
+        assert rows is not None and rows.count == len(tokenizer)
+        unlearnt = [
+            token for token in (*range(20), *range(20, rows.count, 500)) if output_rows.untrained(rows, token, special)
+        ]
+    names = tokenizer.convert_ids_to_tokens(unlearnt)
+    assert "<jupyter_code>" in names and "<|im_end|>" not in names
+    assert all(name.startswith("<") and name.endswith(">") for name in names)
 
 
 def test_a_template_that_leaves_out_the_system_prompt_is_refused(
