@@ -83,6 +83,12 @@ def trainer_class(base: type[Any]) -> type[Any]:
                 output.metrics[f"{prefix}_loss"] = _mean_over_tokens(self._of_valid)
             return output
 
+        def _run_epoch(self, *, epoch: int, **settings: Any) -> None:
+            # Where a resumed epoch goes on, the order lies a sampler deeper than set_epoch of accelerate reaches:
+            # it would go on with the rows of the first epoch.
+            self._get_train_sampler().set_epoch(epoch)
+            super()._run_epoch(epoch=epoch, **settings)
+
         def _track_num_input_tokens(self, inputs: Any) -> None:
             if "labels" in inputs and "attention_mask" in inputs:
                 rows = (inputs["labels"] != IGNORED).any(1, keepdim=True)
