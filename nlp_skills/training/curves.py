@@ -81,7 +81,7 @@ def svg(version: VersionFolder) -> str | None:
             "x_ticks": [Tick(_x(value, ticks[-1]), f"{value:g}") for value in ticks],
             "best": None if best is None else _x(best, ticks[-1]),
             "best_text": None if best is None else _("best: step {step}", step=best),
-            "description": "; ".join(summary(version).words),
+            "description": "; ".join(_summed(version, lines).words),
         },
     )
 
@@ -226,7 +226,11 @@ class Summary:
 
 def summary(version: VersionFolder) -> Summary:
     """What came of a version's last run, as far as its files say. Durations are seconds, memory is gigabytes."""
-    lines, ran, status = runs.metrics(version), _recorded(version), version.status()
+    return _summed(version, runs.metrics(version))
+
+
+def _summed(version: VersionFolder, lines: Sequence[dict[str, Any]]) -> Summary:
+    ran, status = _recorded(version), version.status()
     losses, valid = series(lines, "loss"), series(lines, "eval_loss")
     metric = metric_of(version, lines)
     best = best_step(version, lines)
