@@ -39,7 +39,7 @@ SLOWER: dict[str, dict[str, Any]] = {
     "sft-full": {"learning_rate": 2e-3},
     "dpo-full": {"learning_rate": 5e-4},
     "orpo-full": {"epochs": 1, "train": 72, "batch_size": 4, "learning_rate": 1e-3, "seed": 3},
-    "kto-full": {"epochs": 2, "learning_rate": 2e-3},
+    "kto-full": {"epochs": 4, "train": 12, "learning_rate": 2e-3},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "rslora": {"rslora": True},
