@@ -247,9 +247,18 @@ def test_a_cpu_needs_no_cuda_and_keeps_attention_of_short_rows() -> None:
     assert short.weights == small.parameters * 4
 
 
+def test_what_rows_begin_with_is_kept_once_on_a_cpu() -> None:
+    cpu = Machine("cpu", "CPU", False, 4, None, None)
+    small = qwen3(tied=True, **QWEN3_06B)
+    apart = Load(rows=8, length=300, answer=4, scored=4)
+    for where, saves in ((cpu, True), (H200, False)):
+        found = [memory.parts(small, config(), where, load).activations for load in (apart, replace(apart, shared=200))]
+        assert (found[1] < found[0] / 2) is saves
+
+
 def a_work(**counts: Any) -> work.Work:
     told = {"rows": 1000, "tokens": 200_000, "learnt": 4000, "longest": 1024, "p95": 300, "answer": 8, "spread": 0}
-    return work.Work(**{**told, "valid_tokens": 0, "steps": 125, "total_steps": 375, **counts})
+    return work.Work(**{**told, "shared": 0, "valid_tokens": 0, "steps": 125, "total_steps": 375, **counts})
 
 
 def test_time_is_a_range_that_follows_work_and_method(eight: Shape) -> None:

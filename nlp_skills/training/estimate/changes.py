@@ -87,8 +87,9 @@ def _single(estimate: Estimate) -> Iterator[Change]:
 
 
 def _several(estimate: Estimate) -> Iterator[Change]:
-    """One row at a time and the adapter that needs least; then shorter rows too."""
-    one = {} if estimate.load.rows == 1 else _batch(estimate, 1)
+    """As few rows at a time as can be and the adapter that needs least; then shorter rows too."""
+    fewest = _fewest(estimate)
+    one = _batch(estimate, fewest) if fewest < estimate.load.rows else {}
     together: Settings = dict(one)
     words = [_("slower steps")] if one else []
     for settings, costs in (*_fewer_bits(estimate), *_shorter(estimate)):
@@ -101,10 +102,15 @@ def _batch(estimate: Estimate, rows: int) -> Settings:
     return {"batch_size": rows, "gradient_accumulation": estimate.config.effective_batch // rows}
 
 
+def _fewest(estimate: Estimate) -> int:
+    """KTO holds the answers of a batch against each other."""
+    return 2 if estimate.config.method == "kto" else 1
+
+
 def _smaller_batch(estimate: Estimate) -> Iterator[Change]:
     """The most rows at once that fit; a step learns from as many as before."""
     each = estimate.config.effective_batch // estimate.load.devices
-    for rows in range(estimate.load.rows - 1, 0, -1):
+    for rows in range(estimate.load.rows - 1, _fewest(estimate) - 1, -1):
         if each % rows == 0:
             change = _changed(estimate, _batch(estimate, rows), _("same result, slower steps"))
             if _helps(change):

@@ -208,7 +208,7 @@ def _here(
     where, execution = _machine(folder, config, gpu, timed=encoded is None), folder.task().execution
     several = processes.count(execution) if gpu is None else 1
     micro_batch, _times = processes.divided(config, several, version.config_path)
-    base = _small_files(config.base_model, folder.root)
+    base = small_files(config.base_model, folder.root)
     found = _work(folder, config, base, encoded, limit, micro_batch)
 
     def shared(sharding: Sharding | None) -> Estimate:
@@ -261,7 +261,7 @@ def _encoded(folder: TaskFolder, config: Config, base: str) -> dict[str, list[An
     return {name: family.read(folder, name, renderer, tokenizer, local).rows for name in there}
 
 
-def _small_files(name: str, root: Path) -> str:
+def small_files(name: str, root: Path) -> str:
     """The folder with the model's configuration and tokenizer; of a model on the Hub no weights are fetched for it.
 
     Raises:

@@ -34,13 +34,15 @@ _STATES = {"sgd": 0.0, "adafactor": 0.5, "lomo": 0.0, "lion": 4.0, "rmsprop": 4.
 class Load:
     """What one device has before it at once: `rows` of `length` tokens, `answer` of them with a loss.
 
-    `scored` are the positions of a batch at which some row has its answer; `devices` how many share by `sharding`.
+    `scored` are the positions of a batch at which some row has its answer, `shared` the tokens that all rows begin
+    with and a CPU reads once; `devices` are how many share the work by `sharding`.
     """
 
     rows: int
     length: int
     answer: int
     scored: int
+    shared: int = 0
     checkpointing: bool = False
     devices: int = 1
     sharding: Literal["ddp", "fsdp", "zero3"] | None = None
@@ -122,8 +124,9 @@ def sequences(config: Config, rows: int) -> int:
 
 def _activations(shape: Shape, config: Config, machine: Machine, load: Load) -> float:
     rows = sequences(config, load.rows)
-    tokens = rows * load.length
-    layer = tokens * per_token(shape, config, machine) + _plain(shape, machine, rows, load.length)
+    shared = load.shared if _is_ours(config, machine) and not load.checkpointing else 0
+    tokens = rows * (load.length - shared) + shared
+    layer = tokens * per_token(shape, config, machine) + _plain(shape, machine, rows, load.length, shared)
     copies = _copies(shape, config, machine)
     wide = 2 if machine.half else 4
     passing = tokens * (3 * shape.feed_forward * wide + 3 * shape.hidden * 4)
@@ -150,11 +153,17 @@ def per_token(shape: Shape, config: Config, machine: Machine) -> float:
     return inputs * wide + norms + attention + ranks
 
 
-def _plain(shape: Shape, machine: Machine, rows: int, length: int) -> float:
+def _plain(shape: Shape, machine: Machine, rows: int, length: int, shared: int) -> float:
     """What one layer keeps of attention as plain matrix products: a square of the length for every head."""
     if not machine.plain_attention(length):
         return 0.0
-    return rows * (shape.heads * length**2 * (4 + (2 if machine.half else 0)) + 3 * shape.query * length * 2)
+    scores = shape.heads * (length - shared) * length * (4 + (2 if machine.half else 0))
+    return rows * (scores + 3 * shape.query * (length - shared) * 2)
+
+
+def _is_ours(config: Config, machine: Machine) -> bool:
+    """Whether a step goes our own way: rows side by side without padding, scored where an answer stands only."""
+    return config.method == "sft" and machine.kind == "cpu" and not config.packing
 
 
 def _copies(shape: Shape, config: Config, machine: Machine) -> float:
@@ -171,9 +180,10 @@ def _head(shape: Shape, config: Config, machine: Machine, load: Load) -> float:
     narrow = 2 if machine.half else 4
     copy = shape.head * 2.0 if machine.half and (machine.frozen_bytes == 4 or config.adapter == "full") else 0.0
     learns = shape.head * 4.0 if config.adapter == "full" else 0.0
-    if config.method == "orpo" or (config.method == "sft" and machine.kind != "cuda" and not config.packing):
-        # Our own step: every word of the vocabulary, where an answer stands only.
-        return copy + learns + rows * load.scored * shape.vocabulary * (narrow + 12.0)
+    if config.method == "orpo" or _is_ours(config, machine):
+        # Every word of the vocabulary, where an answer stands only.
+        places = load.scored if config.method == "orpo" else load.answer
+        return copy + learns + rows * places * shape.vocabulary * (narrow + 12.0)
     scored = rows * (load.answer if machine.kind == "cuda" else load.length)
     tile = min(scored, _TILE_TOKENS) * min(shape.vocabulary, _TILE_WORDS) * narrow * 2.0
     return copy + learns + tile + rows * load.length * shape.hidden * 8.0

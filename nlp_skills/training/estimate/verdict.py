@@ -155,6 +155,7 @@ def of(
         length=work.longest,
         answer=work.answer,
         scored=min(work.longest, work.answer + work.spread),
+        shared=min(work.shared, work.longest - 1),
         checkpointing=bool(said),
         devices=devices,
         sharding=sharding if devices > 1 else None,

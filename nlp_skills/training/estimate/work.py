@@ -18,7 +18,8 @@ class Work:
 
     `rows` come in an epoch (repeats and packs counted as they come), `tokens` go through the model, the loss is on
     `learnt` of them. `longest` is what most memory is needed for, `p95` what 95 of 100 rows stay within; `answer` is
-    the longest answer and `spread` how far apart answers begin in a batch of similar rows.
+    the longest answer, `spread` how far apart answers begin in a batch of similar rows, and `shared` what all prompts
+    begin with.
     """
 
     rows: int
@@ -28,6 +29,7 @@ class Work:
     p95: int
     answer: int
     spread: int
+    shared: int
     valid_tokens: int
     steps: int
     total_steps: int
@@ -59,6 +61,7 @@ def of_rows(config: Config, encoded: Mapping[str, Sequence[Any]], max_length: in
         p95=sizes[(len(sizes) - 1) * 95 // 100],
         answer=longest if config.packing else max(len(each.completion) for row in rows for each in parts(row)),
         spread=0 if config.packing else _spread(rows, micro_batch),
+        shared=0 if config.packing or (config.lora and config.lora.dropout) else _shared(rows),
         valid_tokens=_tokens(encoded.get("valid") or []),
         steps=plan.steps_per_epoch,
         total_steps=plan.total_steps,
@@ -67,7 +70,7 @@ def of_rows(config: Config, encoded: Mapping[str, Sequence[Any]], max_length: in
 
 def assumed(max_length: int) -> Work:
     """What can be said without data: rows as long as they may be."""
-    return Work(0, 0, 0, max_length, max_length, max_length, 0, 0, 0, 0, known=False)
+    return Work(0, 0, 0, max_length, max_length, max_length, 0, 0, 0, 0, 0, known=False)
 
 
 def parts(row: Any) -> Sequence[Any]:
@@ -91,3 +94,9 @@ def _spread(rows: Sequence[Any], micro_batch: int) -> int:
     """How many more tokens the longest prompt of a batch has than its shortest, rows of like length being together."""
     prompts = sorted(len(row.prompt) for row in rows)
     return max(last - first for first, last in zip(prompts, prompts[micro_batch - 1 :] or prompts[-1:], strict=False))
+
+
+def _shared(rows: Sequence[Any]) -> int:
+    """Tokens that every prompt begins with: those that the first and the last in order have in common."""
+    first, last = min(row.prompt for row in rows), max(row.prompt for row in rows)
+    return next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
