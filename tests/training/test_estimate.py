@@ -13,7 +13,7 @@ from typing import Any
 
 import minihub
 import pytest
-from conftest import Ran
+from conftest import Ran, write_rows
 from test_estimate_memory import LLAMA_8B
 
 from nlp_skills.schema import yaml
@@ -77,6 +77,35 @@ def test_before_there_is_data_the_rows_are_as_long_as_they_may_be(cli: Cli, read
     assert found["batch"]["tokens_a_row"] == 128 and found["tokens_an_epoch"] is None
     assert found["seconds_between"] is None and found["usd_between"] is None
     assert "not known without data" in cli("estimate", "--gpu", "L4").out
+
+
+def test_wrong_data_are_told_as_they_are_before_a_training(cli: Cli, ready: Ready) -> None:
+    folder = ready()
+    folder.split("train").write_text('{"text": "no label"}\n')
+    said = cli("estimate", "--gpu", "L4")
+    assert said.code == 1 and "train.jsonl:1" in said.err and "label" in said.err
+    preferences = folder.preferences("train")
+    preferences.parent.mkdir()
+    preferences.write_text('{"text": "no prompt", "chosen": "positive", "rejected": "negative"}\n')
+    yaml.change(folder.version("v1").config_path, {("method",): "dpo"})
+    said = cli("estimate", "--gpu", "L4")
+    assert said.code == 1 and "train.jsonl:1" in said.err and "prompt" in said.err
+
+
+def test_pairs_go_through_the_model_twice(cli: Cli, ready: Ready) -> None:
+    folder = ready()
+    plain = cli("estimate", "--gpu", "L4", "--json").json
+    preferences = folder.preferences("train")
+    preferences.parent.mkdir()
+    pair = {"prompt": "Is this review good?", "chosen": "positive", "rejected": "negative"}
+    preferences.write_text(
+        "".join(json.dumps({**pair, "prompt": f"{at}: {pair['prompt']}"}) + "\n" for at in range(48))
+    )
+    yaml.change(folder.version("v1").config_path, {("method",): "dpo"})
+    found = cli("estimate", "--gpu", "L4", "--json").json
+    assert found["steps"] == plain["steps"] and found["memory_gb"]["reference"] == 0
+    longest = found["batch"]["tokens_a_row"]
+    assert 48 * 2 * (longest - 6) < found["tokens_an_epoch"] <= 48 * 2 * longest
 
 
 def test_a_gpu_by_name_costs_what_the_table_says(cli: Cli, ready: Ready, large_base: Path) -> None:

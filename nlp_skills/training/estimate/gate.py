@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_skills import extras, files, package_index, progress
-from nlp_skills.data.findings import Finding
+from nlp_skills.data.findings import Finding, passed
 from nlp_skills.errors import Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Sharding
@@ -246,18 +246,26 @@ def _work(
 
 
 def _encoded(folder: TaskFolder, config: Config, base: str) -> dict[str, list[Any]]:
-    """The task's rows as token ids; nothing where there is no data yet, or none that can be read."""
-    from nlp_skills.data.render import Renderer
-    from nlp_skills.training import methods
+    """The task's rows as token ids; nothing where there is no data yet.
 
-    family = methods.of(config.method)
+    Raises:
+        Invalid: there is, and something is wrong with it.
+    """
+    from nlp_skills.data import validate
+    from nlp_skills.data.render import Renderer
+    from nlp_skills.training import methods, preflight
+
+    family, task = methods.of(config.method), folder.task()
     there = family.files(folder)
     if "train" not in there:
         return {}
+    found = list(validate.validate(folder).findings) if config.method == "sft" else []
+    if not passed(found := [*found, *family.check(folder, task, config)]):
+        raise preflight.Preflight("", found).problem()
     # Whatever names the model, its tokenizer is in the folder by now.
     local = config.model_copy(update={"base_model": base})
     tokenizer = base_model.load_tokenizer(base, root=folder.root, chat_template=config.chat_template)
-    renderer = Renderer.of(folder.task(), local)
+    renderer = Renderer.of(task, local)
     return {name: family.read(folder, name, renderer, tokenizer, local).rows for name in there}
 
 

@@ -146,6 +146,9 @@ def of(
 
     `checkpointing`: None decides as training does, by `extra` where it is written and by a GPU's memory else.
     """
+    if machine.kind != "cuda" and machine.free is not None:
+        # Processes on one CPU have one memory.
+        machine = dataclasses.replace(machine, free=machine.free / devices)
     found = measured.like(machine.name, shape.parameters, config.adapter, config.method) if machine.local else []
     ratio, runs = measured.correction(found)
     speed, timed = measured.speed(found)
