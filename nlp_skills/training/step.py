@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from nlp_skills.training import one_row
 from nlp_skills.training.encode import IGNORED
+
+# Tokens of which a CPU holds everything in memory at once that the way back needs (some 2 MB each in a model of 135
+# million weights); more at once are no faster.
+AT_ONCE = 1024
 
 
 def suits(model: Any, inputs: Any) -> bool:
@@ -14,6 +19,17 @@ def suits(model: Any, inputs: Any) -> bool:
     Weighted rows are ours everywhere: TRL knows none.
     """
     return "weight" in inputs or bool(inputs["labels"].device.type == "cpu")
+
+
+def pieces(inputs: Any) -> Iterator[Any]:
+    """A batch in parts of at most `AT_ONCE` tokens on a CPU, or a row each; in one elsewhere.
+
+    Their losses over the same `items` add up to the batch's.
+    """
+    rows, width = inputs["input_ids"].shape
+    at_once = max(1, AT_ONCE // width) if inputs["labels"].device.type == "cpu" else rows
+    for start in range(0, rows, at_once):
+        yield {name: values[start : start + at_once] for name, values in inputs.items()}
 
 
 def loss(model: Any, inputs: Any, items: Any) -> Any:

@@ -208,6 +208,20 @@ def test_padding_on_the_left_is_left_to_the_model() -> None:
     assert tokens_read(model, turned) == turned["input_ids"].numel()
 
 
+def test_a_batch_that_would_crowd_memory_is_learnt_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    model, batch = model_of("Llama", {}), batch_of(rows("shared"))
+    batch["weight"] = torch.tensor([0.5, 2.0, 1.0, 0.25])
+    assert len(list(step.pieces(batch))) == 1
+    expected, gradients = learnt(model, batch, plain, 11)
+    monkeypatch.setattr(step, "AT_ONCE", 2 * batch["input_ids"].shape[1])
+    pieces = list(step.pieces(batch))
+    assert [len(piece["input_ids"]) for piece in pieces] == [2, 2]
+    found, ours = learnt(model, batch, lambda *_given: sum(step.loss(model, piece, 11) for piece in pieces))
+    assert found == pytest.approx(expected, rel=1e-5) and torch.allclose(ours, gradients, atol=1e-5)
+
+
 def test_in_16_bits_the_loss_is_as_near_as_the_padded_one() -> None:
     import torch
 
@@ -217,10 +231,13 @@ def test_in_16_bits_the_loss_is_as_near_as_the_padded_one() -> None:
         assert step.loss(model, batch, None).item() == pytest.approx(exact, rel=0.01)
 
 
-def test_trl_reaches_the_same_weights_by_its_own_way(tiny_base: Path, tmp_path: Path) -> None:
+def test_trl_reaches_the_same_weights_by_its_own_way(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from trl import SFTTrainer
 
+    monkeypatch.setattr(step, "AT_ONCE", 70)
     settings = {"lora": {"r": 4, "alpha": 8}, "learning_rate": 1e-3, "batch_size": 4, "gradient_accumulation": 2}
     config = Config.model_validate({"base_model": str(tiny_base), "epochs": 2, **settings})
     chance = random.Random(0)

@@ -57,6 +57,13 @@ def trainer_class(config: Config) -> type[Any]:
             if "weight" not in columns:
                 columns.append("weight")
 
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            whole = num_items_in_batch is None or "position_ids" in inputs or self.accelerator.num_processes > 1
+            total: Any = 0
+            for piece in [inputs] if whole else step.pieces(inputs):
+                total = total + super().training_step(model, piece, num_items_in_batch)
+            return total
+
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
