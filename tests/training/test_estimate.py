@@ -95,12 +95,9 @@ def test_wrong_data_are_told_as_they_are_before_a_training(cli: Cli, ready: Read
 def test_pairs_go_through_the_model_twice(cli: Cli, ready: Ready) -> None:
     folder = ready()
     plain = cli("estimate", "--gpu", "L4", "--json").json
-    preferences = folder.preferences("train")
-    preferences.parent.mkdir()
-    pair = {"prompt": "Is this review good?", "chosen": "positive", "rejected": "negative"}
-    preferences.write_text(
-        "".join(json.dumps({**pair, "prompt": f"{at}: {pair['prompt']}"}) + "\n" for at in range(48))
-    )
+    answers = {"chosen": "positive", "rejected": "negative"}
+    rows = [{"prompt": f"{at}: is this review good?", **answers} for at in range(48)]
+    write_rows(folder.preferences("train"), rows)
     yaml.change(folder.version("v1").config_path, {("method",): "dpo"})
     found = cli("estimate", "--gpu", "L4", "--json").json
     assert found["steps"] == plain["steps"] and found["memory_gb"]["reference"] == 0
