@@ -25,7 +25,7 @@ _LAUNCH = (4e-6, 15e-6)
 _UNPACKING = 1.4
 # A second device adds this much of the first one's speed, the rest being spent on waiting for each other.
 _SHARED = 0.85
-# Seconds until the first step: imports, loading the model, encoding rows.
+# Seconds until the first step (imports, loading the model, encoding rows): seen on an idle and on a crowded machine.
 _STARTUP = (8.0, 45.0)
 
 
