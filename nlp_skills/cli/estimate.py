@@ -85,7 +85,7 @@ def _show_what(version: VersionFolder, found: Estimate) -> None:
     counts = {"all": f"{found.shape.parameters:,}", "trained": f"{found.trained:,}", "share": f"{share:.2%}"}
     frame.say(_("weights {all}, trained {trained} ({share})", **counts))
     at_once = _("at once: rows {rows}, tokens in the longest {length}", rows=load.rows, length=load.length)
-    notes = [at_once if found.work.known else f"{at_once} {_('(no data yet: max_length)')}"]
+    notes = [at_once] if found.work.known else [at_once, _("no data yet, so that is max_length")]
     notes += [_("activations computed twice to save memory")] if load.checkpointing else []
     notes += [_("GPUs: {count}", count=load.devices)] if load.devices > 1 else []
     frame.say(frame.listed(notes))

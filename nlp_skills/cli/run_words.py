@@ -146,7 +146,8 @@ def where(run: Run) -> str:
     if run.state != "unknown" and runs.elsewhere(run.status):
         return host(run.status)
     if run.state == "unknown":
-        return f"{host(run.status)} · {_('heard {span} ago', span=span(runs.age(run.status)))}"
+        heard = _("last heard of {span} ago", span=span(runs.age(run.status)))
+        return f"{host(run.status)} · {heard}"
     return _("here, process {pid}", pid=run.status.pid) if run.state == "running" else _("here")
 
 

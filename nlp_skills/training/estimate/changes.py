@@ -39,7 +39,7 @@ class Change:
         if version.model_info_path.is_file():
             return f"nlp-skills new-version {folder.root.name} {_arguments(self.settings)}   ({gb})"
         lines = ", ".join(f"{name}: {_plain(value)}" for name, value in self.settings.items())
-        return f"{_('in config.yaml')}: {lines}   ({gb})"
+        return _("in config.yaml: {lines}", lines=lines) + f"   ({gb})"
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
