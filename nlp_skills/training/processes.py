@@ -79,6 +79,8 @@ def check(task: Task, config: Config, version: VersionFolder) -> None:
     wanted, where = task.execution, version.task_root / "task.yaml"
     if not deterministic():
         _devices(wanted, where)
+        if count(wanted) == 1:
+            _look_at_one(wanted)
     divided(config, count(wanted), version.config_path)
     if count(wanted) > 1 and wanted.sharding in ("fsdp", "zero3"):
         _sharding(wanted, config, where)
@@ -134,6 +136,12 @@ def visible(wanted: Execution) -> int:
     if wanted.cuda_devices is not None:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", wanted.cuda_devices)
     return int(torch.cuda.device_count())
+
+
+def _look_at_one(wanted: Execution) -> None:
+    """See the first GPU only. Where more are seen and nobody started a process for each, TRL refuses to begin."""
+    if visible(wanted) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
 
 def _sharding(wanted: Execution, config: Config, where: Path) -> None:

@@ -157,7 +157,8 @@ def _quietly(version: VersionFolder) -> Iterator[run.Stop]:
     """Signals heard, and what libraries say in a log: the run's own for the first process."""
     number = processes.rank()
     log = version.run / "train.log" if number == 0 else processes.notes(version) / f"{number}.log"
-    with run.Stop(lambda: None) as stop, run.library_log(log), base_model.without_bars():
+    # transformers gives itself a handler when it is imported, which is what the first of these does.
+    with base_model.without_bars(), run.library_log(log), run.Stop(lambda: None) as stop:
         yield stop
 
 

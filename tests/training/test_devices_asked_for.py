@@ -114,7 +114,7 @@ def test_fsdp_s_settings_are_what_transformers_and_accelerate_read(tmp_path: Pat
 
 
 def test_zero_3_s_settings_are_what_accelerate_reads(tmp_path: Path) -> None:
-    from accelerate.utils import HfDeepSpeedConfig
+    from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
     read = HfDeepSpeedConfig(of_several("zero3", tmp_path)["deepspeed"])
     assert read.is_zero3() and not read.is_offload()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Ran
 from fixtures_training import CONFIG
 
 from nlp_skills.schema import yaml
@@ -51,31 +53,40 @@ def tensors(folder: TaskFolder) -> dict[str, Any]:
     return load_file(folder.version("v1").adapter / "adapter_model.safetensors")
 
 
-def start(folder: TaskFolder, *launcher: str) -> subprocess.Popen[str]:
-    """`nlp-skills train` as a program of its own, by a launcher of several if one is named."""
-    command = [*(launcher or [sys.executable]), "-m", "nlp_skills.cli.main", "train", str(folder.root)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+def under_torchrun(folder: TaskFolder) -> subprocess.CompletedProcess[str]:
+    """`nlp-skills train` as a launcher of several processes starts it."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "nlp_skills.cli.main", "train", str(folder.root)]
+    return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
 
 
-def wait_for(ready: Callable[[], bool], program: subprocess.Popen[str], seconds: float = 400) -> None:
-    until = time.monotonic() + seconds
-    while not ready():
-        assert program.poll() is None, program.communicate()
-        assert time.monotonic() < until, "the run did not get that far"
-        time.sleep(0.01)
+@contextlib.contextmanager
+def meanwhile(folder: TaskFolder, lines: int, act: Callable[[], None]) -> Iterator[None]:
+    """Do something, beside the training in the block, once so many lines are in metrics.jsonl."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            if len(run.metrics(folder.version("v1"))) >= lines:
+                act()
+                break
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
 
 
-def ranks_of(program: subprocess.Popen[str]) -> list[int]:
-    """The processes that a training started, in their order."""
-    listed = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
-    return sorted(int(pid) for pid in listed if "nlp_skills.training.rank" in Path(f"/proc/{pid}/cmdline").read_text())
+def ranks() -> list[int]:
+    """The processes that this one has started for a training, in their order."""
+    listed = [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    return sorted(pid for pid in listed if "nlp_skills.training.rank" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
-def gone(pids: Sequence[int]) -> bool:
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
-def test_two_processes_learn_what_one_does_and_go_on_as_if_never_stopped(ready: Ready) -> None:
+def test_two_processes_learn_what_one_does_and_go_on_as_if_never_stopped(ready: Ready, cli: Callable[..., Ran]) -> None:
     one = ready(train=50, **SHORT)
     two, stopped = on_two(copy(one, "two")), on_two(copy(one, "stopped"))
     assert training.train(one).state == "completed"
@@ -86,12 +97,10 @@ def test_two_processes_learn_what_one_does_and_go_on_as_if_never_stopped(ready: 
     alike(one, two)
     recorded(one, two)
 
-    stop_half_way(stopped)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    again = start(stopped, *torchrun)
-    out, err = again.communicate(timeout=400)
-    assert again.returncode == 0, err
-    assert out.count("v1 is trained") == 1, "one of them speaks"
+    stop_half_way(stopped, cli)
+    again = under_torchrun(stopped)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("v1 is trained") == 1, "one of them speaks"
     whole, cut = tensors(two), tensors(stopped)
     assert all((whole[name] == cut[name]).all() for name in whole), "bit for bit"
     assert figures(stopped) == figures(two)
@@ -125,32 +134,31 @@ def recorded(one: TaskFolder, two: TaskFolder) -> None:
     assert [move.to for move in two.task().history] == ["training", "evaluating"]
 
 
-def stop_half_way(folder: TaskFolder) -> None:
+def stop_half_way(folder: TaskFolder, cli: Callable[..., Ran]) -> None:
     version = folder.version("v1")
-    program = start(folder)
-    wait_for(lambda: len(run.metrics(version)) >= 9, program)
-    program.send_signal(signal.SIGTERM)
-    out, err = program.communicate(timeout=400)
-    assert program.returncode == 130, err
-    assert "stopping after this step" in err and "checkpoint saved" in out
+    with meanwhile(folder, 9, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        ran = cli("train", folder.root)
+    assert ran.code == 130, ran.err
+    assert "stopping after this step" in ran.err and "checkpoint saved" in ran.out
     status = version.status()
     assert status is not None and status.state == "interrupted" and 8 <= status.step < 21
     assert sorted(path.name for path in version.checkpoints.glob("*/rng_state_*.pth"))[-1] == "rng_state_1.pth"
     assert not version.adapter.exists()
 
 
-def test_a_process_that_dies_ends_the_run_in_words(ready: Ready) -> None:
+def test_a_process_that_dies_ends_the_run_in_words(ready: Ready, cli: Callable[..., Ran]) -> None:
     folder = on_two(ready(train=50, **{**SHORT, "epochs": 20}))
-    version = folder.version("v1")
-    program = start(folder)
-    wait_for(lambda: len(run.metrics(version)) >= 9, program)
-    ranks = ranks_of(program)
-    assert len(ranks) == 2
-    os.kill(ranks[1], signal.SIGKILL)
-    _out, err = program.communicate(timeout=400)
-    assert program.returncode == 3, err
-    assert "process 1 of this training died" in err and "SIGKILL" in err and "Traceback" not in err
-    status = version.status()
+    found: list[int] = []
+
+    def kill_the_second() -> None:
+        found.extend(ranks())
+        os.kill(found[1], signal.SIGKILL)
+
+    with meanwhile(folder, 9, kill_the_second):
+        ran = cli("train", folder.root)
+    assert ran.code == 3 and len(found) == 2, ran.err
+    assert "process 1 of this training died" in ran.err and "SIGKILL" in ran.err and "Traceback" not in ran.err
+    status = folder.version("v1").status()
     assert status is not None and status.state == "failed"
     assert folder.task().status == "configuring"
-    assert gone(ranks), "nothing is left behind"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in found), "nothing is left behind"
