@@ -302,7 +302,7 @@ def without_empty(value: dict[str, Any]) -> dict[str, Any]:
 RunState = Literal["running", "completed", "failed", "interrupted", "dead"]
 
 # Why a run failed, where it is known.
-RunReason = Literal["disk_full", "out_of_memory", "nan_loss", "diverged", "stalled", "refused"]
+RunReason = Literal["disk_full", "out_of_memory", "nan_loss", "diverged", "stalled", "process_died", "refused"]
 
 
 class RunStatus(Document):

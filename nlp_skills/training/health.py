@@ -59,6 +59,7 @@ def words(status: RunStatus) -> tuple[str, str] | None:
         "nan_loss": (_("the loss was no longer a number"), lower),
         "diverged": (_("the loss shot up and did not come down again"), lower),
         "stalled": (_("the run stopped moving and was ended; run/train.log says where it stood"), on),
+        "process_died": (_("one of the run's processes died; its output is in run/ranks/"), on),
         "out_of_memory": (
             _("there was not enough memory, with fewer rows at a time neither")
             if status.halved

@@ -192,14 +192,15 @@ def _outcome(job: Job, recorder: run.Recorder, killed: list[tuple[int, int]]) ->
     )
 
 
-def _killed(number: int, by: int | None) -> Unavailable:
+def _killed(number: int, by: int | None) -> rank.Failed:
     cause = None
     if by is not None:
         cause = _("signal {number} ({name})", number=by, name=signal.Signals(by).name)
     if by == signal.SIGKILL:
         cause = _("signal 9 (SIGKILL), which the system sends where the computer's memory runs out")
-    return Unavailable(
-        _("process {rank} of this training died", rank=number),
-        cause=cause,
-        mend=_("go on from the last checkpoint with nlp-skills train; its output is in run/ranks/"),
-    )
+    said = {
+        "message": _("process {rank} of this training died", rank=number),
+        "cause": cause,
+        "mend": _("go on from the last checkpoint with nlp-skills train; its output is in run/ranks/"),
+    }
+    return rank.Failed({"problem": said, "exit_code": Unavailable.exit_code, "reason": "process_died"})

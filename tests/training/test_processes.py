@@ -159,6 +159,6 @@ def test_a_process_that_dies_ends_the_run_in_words(ready: Ready, cli: Callable[.
     assert ran.code == 3 and len(found) == 2, ran.err
     assert "process 1 of this training died" in ran.err and "SIGKILL" in ran.err and "Traceback" not in ran.err
     status = folder.version("v1").status()
-    assert status is not None and status.state == "failed"
+    assert status is not None and (status.state, status.reason) == ("failed", "process_died")
     assert folder.task().status == "configuring"
     assert not any(Path(f"/proc/{pid}").exists() for pid in found), "nothing is left behind"
