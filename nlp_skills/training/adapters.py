@@ -40,7 +40,8 @@ def load(job: Job, device: Device) -> Any:
     start = init_from.of(job.folder, config, job.version.config_path, job.base_hash)
     if start is not None and config.adapter == "full":
         return base_model.load_model(str(start.weights), device)
-    model = base_model.load_model(config.base_model, device, root=root, quantization=quantization(config))
+    kept = quantization(config)
+    model = base_model.load_model(config.base_model, device, root=root, quantization=kept, shared=job.sharded)
     if start is not None:
         return on_top(model, start.weights, trainable=True)
     if _wrapped_here(config):

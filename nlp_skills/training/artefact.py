@@ -149,12 +149,12 @@ def model_info(job: Job, device: Device, model: Any) -> ModelInfo:
 
 
 def _weights(parameter: Any) -> int:
-    """How many weights a tensor holds: two share a byte where they have four bits each.
+    """How many weights a tensor holds: two share a byte where they have four bits each, whatever the bytes stand for.
 
     DeepSpeed leaves an empty tensor on each device, and says beside it how many there are in all.
     """
     held = getattr(parameter, "ds_numel", None) or parameter.numel()
-    return int(held) * (2 if type(parameter).__name__ == "Params4bit" else 1)
+    return int(held) * (2 * parameter.element_size() if type(parameter).__name__ == "Params4bit" else 1)
 
 
 def record_setup(job: Job, device: Device) -> LineageRun:

@@ -194,10 +194,12 @@ def load_model(
     root: Path | None = None,
     revision: str | None = None,
     quantization: Literal["nf4"] | None = None,
+    shared: bool = False,
 ) -> Any:
     """The base model's weights on `device`, in its precision, in evaluation mode.
 
-    `quantization`: how its linear layers are kept, as model_info.json says.
+    `quantization`: how its linear layers are kept, as model_info.json says; `shared`: in such a way that several
+    devices can share them out.
 
     Raises:
         Unavailable: the model is not there, cannot be read, or does not fit into memory; or the extra is missing.
@@ -207,7 +209,7 @@ def load_model(
     weights(Path(folder))
     from transformers import AutoModelForCausalLM
 
-    placed = quantized.loading(device) if quantization else {}
+    placed = quantized.loading(device, shared=shared) if quantization else {}
     with _reading(base_model, folder):
         model = AutoModelForCausalLM.from_pretrained(
             folder,

@@ -19,8 +19,10 @@ from nlp_skills.training.device import Device
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def loading(device: Device) -> dict[str, Any]:
+def loading(device: Device, *, shared: bool = False) -> dict[str, Any]:
     """What `from_pretrained` is given to load a base model in four bits onto `device`.
+
+    `shared`: FSDP shares it out among several, which it does with weights that lie in memory as floating-point numbers.
 
     Raises:
         Unavailable: the extra qlora is missing.
@@ -34,6 +36,7 @@ def loading(device: Device) -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, device.autocast or device.dtype),
+        bnb_4bit_quant_storage=torch.bfloat16 if shared else torch.uint8,
     )
     # Weights in four bits do not move to another device later; of several processes each has its own.
     place = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device.type == "cuda" else device.type
