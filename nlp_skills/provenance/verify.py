@@ -136,7 +136,8 @@ class _Version:
         state: State = "unknown" if lineage and lineage.schema_version > LINEAGE_SCHEMA else "unreadable"
         for problem in problems:
             line = f":{problem.line}" if problem.line else ""
-            version.say(f"lineage.yaml{line}", state, found=_because(problem), mend=problem.mend)
+            mend = problem.mend if state == "unknown" else version.command("lineage", "--complete")
+            version.say(f"lineage.yaml{line}", state, found=_because(problem), mend=mend)
         return version
 
     def say(self, what: str, state: State, expected: Any = None, found: Any = None, mend: str | None = None) -> None:
