@@ -56,6 +56,8 @@ def _quiet_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NLP_SKILLS_LANG", "en")
+    # A command line that another test ran in this process has chosen its language for the whole of it.
+    monkeypatch.setattr("nlp_skills.i18n._chosen", None)
     monkeypatch.delenv("CLAUDE_PROJECT_DIR", raising=False)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills import files
-from nlp_skills.data.findings import Finding
 from nlp_skills.i18n import _
 from nlp_skills.schema.training import Config
 
@@ -19,8 +18,9 @@ STEP = 64
 
 
 def limit(config: Config, base_folder: str) -> int:
-    """Tokens a row may have: `max_length`, or with `auto` as many as the base model reads."""
-    return context(base_folder) if config.max_length == "auto" else config.max_length
+    """Tokens a row may have: `max_length`, and never more than the base model reads."""
+    reads = context(base_folder)
+    return reads if config.max_length == "auto" else min(config.max_length, reads)
 
 
 def context(base_folder: str) -> int:
@@ -37,10 +37,11 @@ def holding(longest: int, most: int) -> int:
 
 def resolved(config: Config, base_folder: str, splits: Mapping[str, Sequence[Any]]) -> int:
     """The `max_length` of a run as a number: with `auto` the smallest that holds the rows of every split."""
+    most = limit(config, base_folder)
     if config.max_length != "auto":
-        return config.max_length
+        return most
     longest = max((_whole(row) for rows in splits.values() for row in rows), default=1)
-    return holding(longest, context(base_folder))
+    return holding(longest, most)
 
 
 def report(rows: Sequence[Any], most: int) -> dict[str, int]:
@@ -69,22 +70,6 @@ def report(rows: Sequence[Any], most: int) -> dict[str, int]:
 def _whole(row: Any) -> int:
     """The tokens of a row before its middle was left out."""
     return len(row) + int(getattr(row, "left_out", 0))
-
-
-def check(config: Config, base_folder: str, path: Path) -> list[Finding]:
-    """Whether the base model reads as far as `max_length` says; `path` is the file it stands in."""
-    reads = context(base_folder)
-    if config.max_length == "auto" or config.max_length <= reads:
-        return []
-    return [
-        Finding(
-            "error",
-            "beyond_context",
-            _("max_length {limit} is more than the base model reads: {reads}", limit=config.max_length, reads=reads),
-            file=str(path),
-            mend=_("set max_length: auto, or at most {reads}", reads=reads),
-        )
-    ]
 
 
 def advice(counts: Mapping[str, Mapping[str, int]], most: int) -> str:

@@ -113,8 +113,6 @@ def check(folder: TaskFolder, version: str | None = None) -> Preflight:
     if bare := pitfalls.no_template(found, tokenizer):
         return Preflight(found.name, [*found_so_far, *bare])
     base = base_model.locate(config.base_model, root=folder.root)
-    if too_far := lengths.check(config, base, found.config_path):
-        return Preflight(found.name, [*found_so_far, *too_far])
     if unfit := adapters.check(folder, config, found.config_path):
         return Preflight(found.name, [*found_so_far, *unfit])
     renderer = Renderer.of(task, config)

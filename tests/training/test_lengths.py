@@ -1,4 +1,4 @@
-"""How long rows are is told; max_length follows them where asked to, and is refused where the model reads less."""
+"""How long rows are is told; max_length follows them where asked to, and never passes what the model reads."""
 
 from __future__ import annotations
 
@@ -85,12 +85,15 @@ def test_auto_still_refuses_what_the_model_cannot_read(ready: Ready, tuned_base:
     assert len(checked.encoded["train"][3]) == 512
 
 
-def test_more_than_the_model_reads_is_refused(ready: Ready, cli: Callable[..., Ran]) -> None:
+def test_a_limit_beyond_what_the_model_reads_is_what_it_reads(ready: Ready, cli: Callable[..., Ran]) -> None:
     folder = ready(max_length=1024)
+    assert cli("preflight", folder.root, "--json").json["max_length"] == 512
+    rows = [json.loads(line) for line in folder.split("train").read_text().splitlines()]
+    rows[3]["text"] += " indeed" * 100
+    write_rows(folder.split("train"), rows)
     ran = cli("preflight", folder.root)
     assert ran.code == 1
-    assert "versions/v1/config.yaml: max_length 1024 is more than the base model reads: 512" in ran.err
-    assert "max_length: auto" in ran.err
-    with pytest.raises(Invalid, match="more than the base model reads"):
+    assert "data/train.jsonl:4: rows longer than the 512 tokens that the base model reads: 1" in ran.err
+    assert "raise max_length" not in ran.err and "reads more" in ran.err
+    with pytest.raises(Invalid, match="512 tokens"):
         training.train(folder)
-    assert folder.task().status == "configuring" and not folder.version("v1").run.exists()

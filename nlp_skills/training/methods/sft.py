@@ -156,9 +156,12 @@ class Look:
     seen: Counter[str] = field(default_factory=Counter)
     first: dict[str, tuple[int, Invalid | None]] = field(default_factory=dict)
     limit: int = field(init=False)
+    all_it_reads: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.limit = lengths.limit(self.config, base_model.locate(self.config.base_model, root=self.root))
+        base = base_model.locate(self.config.base_model, root=self.root)
+        self.limit = lengths.limit(self.config, base)
+        self.all_it_reads = self.limit == lengths.context(base)
 
     def rows(self) -> list[Encoded]:
         """The rows as they would be trained."""
@@ -223,7 +226,7 @@ class Look:
         line, error = self.first[code]
         count = self.seen[code]
         if error is None:
-            message, mend = _sentences(code, count, self.limit, follows=self.config.max_length == "auto")
+            message, mend = _sentences(code, count, self.limit, all_it_reads=self.all_it_reads)
         else:
             message, mend = error.message, error.mend
         return Finding(
@@ -242,12 +245,16 @@ def _texts(row: dict[str, Any]) -> Iterable[str]:
     return (value for value in row.values() if isinstance(value, str))
 
 
-def _sentences(code: str, count: int, max_length: int, *, follows: bool) -> tuple[str, str | None]:
-    """Message and mend of a finding. `follows`: max_length is the longest the base model reads already."""
-    template = _("choose an instruction-tuned base model, or one whose chat template ends the assistant's turn")
+def _sentences(code: str, count: int, limit: int, *, all_it_reads: bool) -> tuple[str, str | None]:
+    """Message and mend of a finding. `all_it_reads`: the limit is the base model's own, and none can be set higher."""
+    template = _("choose a base model whose chat template ends the assistant's turn, or set chat_template: plain")
+    too_long = _("rows longer than max_length {limit}: {count}", limit=limit, count=count)
     longer = _("raise max_length, shorten the texts, or set allow_truncation: true to leave out their middle")
-    if follows:
+    never_cut = _("raise max_length; an answer is never cut")
+    if all_it_reads:
+        too_long = _("rows longer than the {limit} tokens that the base model reads: {count}", limit=limit, count=count)
         longer = _("shorten the texts, choose a base model that reads more, or set allow_truncation: true")
+        never_cut = _("choose a base model that reads more; an answer is never cut")
     return {
         "no_loss": (_("rows without a token to learn: {count}", count=count), template),
         "no_end": (
@@ -255,12 +262,12 @@ def _sentences(code: str, count: int, max_length: int, *, follows: bool) -> tupl
             template,
         ),
         "answer_too_long": (
-            _("answers alone reach max_length {limit}: {count} rows", limit=max_length, count=count),
-            _("raise max_length; an answer is never cut"),
+            _("answers alone reach the limit of {limit} tokens: {count} rows", limit=limit, count=count),
+            never_cut,
         ),
-        "too_long": (_("rows longer than max_length {limit}: {count}", limit=max_length, count=count), longer),
+        "too_long": (too_long, longer),
         "cut": (
-            _("rows whose middle is left out, being longer than {limit}: {count}", limit=max_length, count=count),
+            _("rows whose middle is left out, being longer than {limit}: {count}", limit=limit, count=count),
             None,
         ),
         "double_bos": (
