@@ -110,7 +110,7 @@ def of(trained: Sequence[Trained], asked: Asked) -> Outlook:
     ]
     one, many = _Fitted(law.fit(rows, values), values[-1]), _Fitted(law.fit(rows, drawn), drawn[:, -1])
     lawful = all(_holds(point, float(one.law.at(point.rows))) for point in points)
-    ahead = [_ahead(times * rows[-1], times, one, many) for times in AHEAD] if lawful else []
+    ahead = [_ahead(times * rows[-1], times, one, many, points[-1]) for times in AHEAD] if lawful else []
     return Outlook(
         metric=asked.metric,
         points=points,
@@ -181,14 +181,19 @@ def _interval(drawn: Floats, group: Sequence[Trained], asked: Asked) -> Interval
     return metrics.wilson_interval(round(right), len(asked.gold))
 
 
-def _ahead(rows: int, times: int, one: _Fitted, many: _Fitted) -> Ahead:
+def _ahead(rows: int, times: int, one: _Fitted, many: _Fitted, last: Point) -> Ahead:
+    interval = metrics.percentile_interval(many.at(rows))
+    gained = metrics.percentile_interval(many.gain(rows))
+    if interval[0] == interval[1] == law.CEILING:
+        # Every answer right in every resample: what may be left to gain is what so few rows cannot show.
+        interval, gained = last.interval, (0.0, law.CEILING - last.interval[0])
     return Ahead(
         times=times,
         rows=rows,
         value=float(one.at(rows)),
-        interval=metrics.percentile_interval(many.at(rows)),
+        interval=interval,
         gain=float(one.gain(rows)),
-        gain_interval=metrics.percentile_interval(many.gain(rows)),
+        gain_interval=gained,
     )
 
 

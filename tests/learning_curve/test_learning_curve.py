@@ -123,6 +123,13 @@ def test_gains_are_no_more_than_what_is_left() -> None:
     assert all(ahead.interval[1] <= 1 and ahead.gain <= 1 - one.points[-1].value + 1e-9 for ahead in one.ahead)
 
 
+def test_every_answer_right_is_no_certainty() -> None:
+    few, many = (curve_of(lambda _rows: 1.1, valid=rows, seed=1) for rows in (36, 2000))
+    assert (few.verdict, many.verdict) == ("cannot_tell", "flat")
+    low, high = few.ahead[0].gain_interval
+    assert low == 0 and 0.05 < high < 0.15
+
+
 def test_chance_between_seeds_widens_a_point() -> None:
     def trained(right: Callable[[int, int], bool]) -> list[Trained]:
         return [
