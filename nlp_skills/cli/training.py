@@ -60,6 +60,8 @@ def _show(checked: Preflight, write: Any) -> None:
     for finding in checked.findings:
         if finding.severity == "warning":
             write(f"{_('warning:')} {finding.where}: {finding.message}" if finding.where else finding.message)
+            if finding.cause:
+                write(f"  {_('cause:')} {finding.cause}")
             if finding.mend:
                 write(f"  {_('mend:')} {finding.mend}")
 

@@ -11,6 +11,7 @@ import pytest
 
 from nlp_skills.errors import Unavailable
 from nlp_skills.schema.training import Config, Lora
+from nlp_skills.training import beginnings
 from nlp_skills.training.device import Device
 from nlp_skills.training.estimate import machine, memory, pace, shape, verdict, work
 from nlp_skills.training.estimate.gpus import Gpu
@@ -80,6 +81,7 @@ def test_weights_of_known_models_are_counted_exactly(
     [
         {"r": 8},
         {"r": 4, "dora": True},
+        {"r": 4, "init": "pissa"},
         {"r": 8, "target_modules": ["q_proj", "v_proj"]},
         {"r": 8, "target_modules": r".*\.layers\.0\..*_proj"},
     ],
@@ -92,7 +94,7 @@ def test_adapters_are_counted_as_peft_makes_them(lora: dict[str, Any], tiny_base
     made = get_peft_model(
         AutoModelForCausalLM.from_pretrained(tiny_base),
         LoraConfig(
-            r=settings.r,
+            r=beginnings.rank(settings),
             target_modules=settings.target_modules,
             use_dora=bool(settings.dora),
             task_type="CAUSAL_LM",

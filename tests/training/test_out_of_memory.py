@@ -78,7 +78,9 @@ def scarce(version: VersionFolder, share: float) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
-def test_a_run_goes_on_from_its_checkpoint_with_half_the_rows_at_a_time(long_rows: TaskFolder, cli: Callable[..., Ran]) -> None:
+def test_a_run_goes_on_from_its_checkpoint_with_half_the_rows_at_a_time(
+    long_rows: TaskFolder, cli: Callable[..., Ran]
+) -> None:
     folder, version = long_rows, long_rows.version("v1")
     with scarce(version, 0.75):
         ran = cli("train", folder.root)

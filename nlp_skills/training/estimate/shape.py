@@ -13,6 +13,7 @@ from nlp_skills import extras
 from nlp_skills.errors import Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.training import Lora
+from nlp_skills.training import beginnings
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Shape:
 
     def adapter(self, lora: Lora) -> int:
         """Weights of an adapter: two thin matrices a layer, with DoRA a length for each output too."""
-        each = [lora.r * (at.inputs + at.outputs) + (at.outputs if lora.dora else 0) for at in self.targets(lora)]
+        rank = beginnings.rank(lora)
+        each = [rank * (at.inputs + at.outputs) + (at.outputs if lora.dora else 0) for at in self.targets(lora)]
         return sum(each)
 
 
