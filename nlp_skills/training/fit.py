@@ -68,7 +68,7 @@ def run_through(job: Job, checked: Preflight, device: Device, recorder: run.Reco
     rows = checked.encoded["train"]
     if job.config.packing:
         rows = packing.packs(rows, checked.max_length or lengths.FAR)
-    sampler = order.of(job, rows)
+    sampler = order.of(job.config, rows)
     plan = trainer.Plan.of(job.config, len(sampler))
     label = _("training {version}", version=job.version.name)
     with _shown(job, label, plan.total_steps - job.step) as (log, bar), _watched(job, recorder) as moved:

@@ -18,16 +18,15 @@ from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.training.encode import Encoded
-from nlp_skills.training.job import Job
 
 # A row's labels: one, several, or none.
 Classes = tuple[str, ...]
 
 
-def of(job: Job, rows: Sequence[Any]) -> LengthGrouped:
-    """The order for this training; its length is how many rows an epoch has."""
-    lengths, batch, seed = [len(row) for row in rows], job.config.effective_batch, job.config.seed
-    if job.config.class_balance == "sampling":
+def of(config: Config, rows: Sequence[Any]) -> LengthGrouped:
+    """The order for a training; its length is how many rows an epoch has."""
+    lengths, batch, seed = [len(row) for row in rows], config.effective_batch, config.seed
+    if config.class_balance == "sampling":
         return Balanced(lengths, batch, seed, [row.classes for row in rows])
     return LengthGrouped(lengths, batch, seed)
 

@@ -6,24 +6,19 @@ environment, the same command joins the others instead: the first process keeps 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nlp_skills import extras
 from nlp_skills.errors import Invalid, Problem, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
-from nlp_skills.schema.task import Execution, Sharding, Task
+from nlp_skills.schema.task import Execution, Task
 from nlp_skills.schema.training import Config
 from nlp_skills.training.device import Device, deterministic
 from nlp_skills.workspace.folder import VersionFolder
-
-if TYPE_CHECKING:
-    from nlp_skills.training.job import Job
-    from nlp_skills.training.preflight import Preflight
 
 # A rank that hears nothing of the others for so long takes them for gone. Saving a large model can take many minutes.
 PATIENCE_SECONDS = 3600
@@ -84,17 +79,6 @@ def check(task: Task, config: Config, version: VersionFolder) -> None:
     divided(config, count(wanted), version.config_path)
     if count(wanted) > 1 and wanted.sharding in ("fsdp", "zero3"):
         _sharding(wanted, config, where)
-
-
-def sharding(job: Job, checked: Preflight, device: Device) -> Sharding:
-    """What each device holds of the model: all of it where the estimate says that it fits, unless task.yaml says."""
-    wanted = job.task.execution.sharding
-    if wanted is not None or job.processes == 1 or device.type != "cuda":
-        return wanted or "ddp"
-    from nlp_skills.training.estimate import gate
-
-    whole = gate.of_job(dataclasses.replace(job, sharding="ddp"), checked, device)
-    return "fsdp" if whole.verdict == "too big" else "ddp"
 
 
 def _devices(wanted: Execution, where: Path) -> None:

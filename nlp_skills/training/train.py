@@ -142,7 +142,7 @@ def _ready(
 
 def _refuse_what_does_not_fit(job: Job, checked: preflight.Preflight) -> None:
     device = _device(job)
-    gate.fits(dataclasses.replace(job, sharding=processes.sharding(job, checked, device)), checked, device)
+    gate.fits(dataclasses.replace(job, sharding=gate.sharding(job, checked, device)), checked, device)
 
 
 def _device(job: Job) -> Device:
@@ -244,7 +244,7 @@ def _begin(job: Job, checked: preflight.Preflight) -> _Begun:
     _move(job, "training", f"training {job.version.name}" + (f" from step {job.step}" if job.step else ""))
     try:
         device = _device(job)
-        job = dataclasses.replace(job, sharding=processes.sharding(job, checked, device))
+        job = dataclasses.replace(job, sharding=gate.sharding(job, checked, device))
         snapshot.write(job.folder, job.version)
         expected = gate.expected(job, checked, device)
         setup = artefact.record_setup(job, device).model_copy(update={"max_length": checked.max_length})

@@ -35,9 +35,9 @@ def rows_of(classes: list[tuple[str, ...]]) -> list[Encoded]:
     return [Encoded(line, [5] * (5 + line * 7 % 40), [6], found) for line, found in enumerate(classes)]
 
 
-def sampler(classes: list[tuple[str, ...]], tmp_path: Path, **settings: Any) -> Any:
+def sampler(classes: list[tuple[str, ...]], **settings: Any) -> Any:
     config = Config.model_validate({"base_model": "x", "class_balance": "sampling", **settings})
-    return order.of(job_of(config, tmp_path), rows_of(classes))
+    return order.of(config, rows_of(classes))
 
 
 def epoch(sampler: Any, number: int) -> list[int]:
@@ -45,8 +45,8 @@ def epoch(sampler: Any, number: int) -> list[int]:
     return list(sampler)
 
 
-def test_an_epoch_has_every_class_as_often_and_every_row(tmp_path: Path) -> None:
-    made = sampler(SKEWED, tmp_path)
+def test_an_epoch_has_every_class_as_often_and_every_row() -> None:
+    made = sampler(SKEWED)
     first = epoch(made, 0)
     assert len(made) == len(first) == 180
     assert Counter(SKEWED[row] for row in first) == {("a",): 60, ("b",): 60, ("c",): 60}
@@ -54,21 +54,21 @@ def test_an_epoch_has_every_class_as_often_and_every_row(tmp_path: Path) -> None
     assert set(Counter(row for row in first if SKEWED[row] == ("c",)).values()) == {6}
 
 
-def test_what_is_over_goes_to_other_rows_each_epoch_and_depends_on_seed_and_epoch_alone(tmp_path: Path) -> None:
+def test_what_is_over_goes_to_other_rows_each_epoch_and_depends_on_seed_and_epoch_alone() -> None:
     classes = [("a",)] * 50 + [("b",)] * 7
-    made = sampler(classes, tmp_path)
+    made = sampler(classes)
     first, second = epoch(made, 0), epoch(made, 1)
     often = [{row for row, times in Counter(one).items() if times == 8} for one in (first, second)]
     assert [len(rows) for rows in often] == [1, 1]
     assert {one.count(row) for one in (first, second) for row in range(50, 57)} == {7, 8}
     assert first != second
-    assert epoch(sampler(classes, tmp_path), 1) == second
-    assert epoch(sampler(classes, tmp_path, seed=7), 1) != second
+    assert epoch(sampler(classes), 1) == second
+    assert epoch(sampler(classes, seed=7), 1) != second
 
 
-def test_repeated_rows_still_stand_among_rows_of_their_length(tmp_path: Path) -> None:
+def test_repeated_rows_still_stand_among_rows_of_their_length() -> None:
     classes = SKEWED * 4
-    rows, made = rows_of(classes), sampler(classes, tmp_path)
+    rows, made = rows_of(classes), sampler(classes)
     drawn = epoch(made, 0)
 
     def padding(places: list[int]) -> int:

@@ -44,6 +44,15 @@ def fits(job: Job, checked: Preflight, device: Device) -> Estimate | None:
     return refuse(estimate, job.folder, job.version)
 
 
+def sharding(job: Job, checked: Preflight, device: Device) -> Sharding:
+    """What each device holds of the model: all of it where the estimate says that it fits, unless task.yaml says."""
+    wanted = job.task.execution.sharding
+    if wanted is not None or job.processes == 1 or device.type != "cuda":
+        return wanted or "ddp"
+    whole = of_job(dataclasses.replace(job, sharding="ddp"), checked, device)
+    return "fsdp" if whole.verdict == "too big" else "ddp"
+
+
 def checkpointing(job: Job, checked: Preflight, device: Device) -> bool:
     """Whether activations are to be computed twice, because keeping them would take the last of the memory.
 
