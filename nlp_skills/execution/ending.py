@@ -27,7 +27,7 @@ def record(
         if status is None or status.state != "running" or runs.alive(status):
             return None
         end = {"state": state, "message": message, "exit_code": exit_code, "ended": files.now(), "eta_seconds": None}
-        status = status.model_copy(update=end)
+        status = status.model_copy(update={**end, "step": runs.reached(version, status)})
         status.save(version.status_path)
         task = folder.task()
         if task.version == version.name and task.status == "training":

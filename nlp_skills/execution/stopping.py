@@ -32,7 +32,7 @@ def stop(run: Run, *, now: bool = False, timeout: float, tell: Callable[[str], N
         tell(_("process {pid} was asked to save a checkpoint after its step and to end; waiting", pid=run.status.pid))
     ended = _wait(run, _KILLED_SECONDS if now else timeout)
     if ended.status.state == "running":
-        words = f"stopped at once after step {ended.status.step}"
+        words = f"stopped at once after step {runs.reached(run.version, ended.status)}"
         ending.record(run.folder, run.version, "interrupted", words, exit_code=128 + signal.SIGKILL)
     return _again(run)
 

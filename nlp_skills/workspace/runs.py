@@ -149,6 +149,12 @@ def checkpoint_step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def reached(version: VersionFolder, status: RunStatus) -> int:
+    """The step a run came to. status.json is written every few seconds, so that a checkpoint may be further."""
+    path = last_checkpoint(version.checkpoints) if status.kind == "train" else None
+    return max(status.step, checkpoint_step(path) if path else 0)
+
+
 @dataclass(frozen=True)
 class Run:
     """The last run of one version, and how it stands at this moment."""
@@ -204,7 +210,12 @@ def of(folder: TaskFolder, name: str) -> Run | None:
     """
     version = folder.version(name)
     status = version.status()
-    return Run(folder, version, status, state(status)) if status else None
+    if status is None:
+        return None
+    seen = state(status)
+    if seen == "dead":
+        status = status.model_copy(update={"step": reached(version, status)})
+    return Run(folder, version, status, seen)
 
 
 def of_task(folder: TaskFolder) -> Runs:

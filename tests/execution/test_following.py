@@ -76,6 +76,18 @@ def test_runs_that_go_on_come_first_and_old_ones_on_request(task: TaskFolder, cl
     assert "also running" not in cli("status").out
 
 
+def test_a_dead_run_came_as_far_as_its_last_whole_checkpoint(task: TaskFolder, cli: Cli) -> None:
+    version = task.version("v1")
+    ran(version, 60, pid=GONE)
+    for step in (40, 45, 50):
+        (version.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+    for step in (40, 45):
+        (version.checkpoints / f"checkpoint-{step}" / runs.COMPLETE).write_text("{}", encoding="utf-8")
+    (shown,) = cli("runs", "--json").json["runs"]
+    assert (shown["state"], shown["step"], shown["checkpoint"]) == ("dead", 45, 45)
+    assert "its process ended at step 45 of 100" in cli("status").out
+
+
 def test_a_workspace_without_runs(project: Path, cli: Cli) -> None:
     assert cli("runs").out == "no run goes on, and none ended within a week\n"
     assert cli("runs", "--json").json["runs"] == []

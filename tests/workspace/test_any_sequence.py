@@ -146,7 +146,7 @@ class Commands(RuleBasedStateMachine):
 
 TestAnySequence = Commands.TestCase
 TestAnySequence.settings = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=25,
     derandomize=True,
     deadline=None,
