@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @frame.version_option
 @frame.option("--again", is_flag=True, help=N_("Ask the model anew, though the results are there."))
 @frame.option("--no-base-baseline", is_flag=True, help=N_("Do not measure the untrained base model beside it."))
-@frame.option("--gate", is_flag=True, help=N_("Exit with 1 when the success criteria are not met."))
+@frame.option(
+    "--gate", is_flag=True, help=N_("Exit with 1 unless the success criteria are met: also where the rows cannot tell.")
+)
 @frame.json_option
 def evaluate(
     folder: TaskFolder, version_name: str | None, again: bool, no_base_baseline: bool, gate: bool, as_json: bool
@@ -33,7 +35,7 @@ def evaluate(
     except KeyboardInterrupt:
         frame.note(_("the answers so far are kept; the same command without --again goes on"))
         raise
-    passed = not gate or results.success.met is not False
+    passed = not gate or results.success.verdict in ("met", None)
     if as_json:
         frame.emit({"ok": passed, **results.dump()})
     else:

@@ -56,7 +56,9 @@ def _earlier(chosen: Subject) -> Results | None:
     found = chosen.version.results()
     if found is None or found.fingerprint != chosen.fingerprint or not chosen.version.predictions_path.is_file():
         return None
-    return found.model_copy(update={"success": judgement.verdict(chosen.task.success_criteria, found.metrics)})
+    return found.model_copy(
+        update={"success": judgement.verdict(chosen.task.success_criteria, found.metrics, found.intervals)}
+    )
 
 
 def _finished(chosen: Subject) -> list[Answer]:
@@ -75,7 +77,7 @@ def _measured(chosen: Subject, with_base: bool, finished: list[Answer] | None, s
     others = {**_fitted(chosen), **({baselines.BASE: base} if base else {})}
     _write_predictions(chosen, answers, others)
     matrix = metrics.confusion(chosen.gold, [answer.predicted for answer in answers], chosen.labels)
-    figures = metrics.scores(matrix)
+    figures, ranges = metrics.scores(matrix), metrics.intervals(matrix)
     valid = sum(answer.valid for answer in answers) / len(answers)
     return Results(
         version=chosen.version.name,
@@ -84,11 +86,11 @@ def _measured(chosen: Subject, with_base: bool, finished: list[Answer] | None, s
         test_sha256=chosen.test_hash,
         test_rows=len(answers),
         metrics={**figures, "valid_answer_probability": valid},
-        intervals=metrics.intervals(matrix),
+        intervals=ranges,
         per_class=metrics.per_class(matrix),
         confusion_matrix=matrix,
         baselines={name: _scores(chosen, given) for name, given in others.items()},
-        success=judgement.verdict(chosen.task.success_criteria, figures),
+        success=judgement.verdict(chosen.task.success_criteria, figures, ranges),
         seconds=round(seconds(), 1),
         device=device,
     )

@@ -4,33 +4,60 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from nlp_skills.evaluation import significance, words
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import SuccessCriteria
-from nlp_skills.schema.version import Results, Verdict
+from nlp_skills.schema.version import Check, Gate, Results, Verdict
 
 # A number that says it is a figure: 0.65, .65 or 65 %. The 2 of rules_v2 is not one.
 _ENDING_NUMBER = re.compile(r"(\d*\.\d+|\d+(?=\s*%))\s*(%?)\s*\Z")
 
 
-def verdict(criteria: SuccessCriteria, figures: Mapping[str, float]) -> Verdict:
-    """Whether the primary metric reached the threshold and passed the given baseline; None when neither is set."""
-    value = figures.get(criteria.primary_metric)
-    baseline = baseline_value(criteria.baseline)
-    judged = []
+def verdict(
+    criteria: SuccessCriteria,
+    figures: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> Verdict:
+    """Whether the primary metric reached its threshold and passed the given baseline; None where neither is set.
+
+    A criterion is met when the whole 95 % interval is on its right side, not met when it is on the other.
+    """
+    value, baseline = figures.get(criteria.primary_metric), baseline_value(criteria.baseline)
+    ranges, checks = intervals or {}, []
     if value is not None and criteria.threshold is not None:
-        judged.append(value >= criteria.threshold)
+        checks.append(_check("threshold", criteria.primary_metric, value, criteria.threshold, ranges))
     if value is not None and baseline is not None:
-        judged.append(value > baseline)
+        checks.append(_check("baseline", criteria.primary_metric, value, baseline, ranges))
     return Verdict(
         primary_metric=criteria.primary_metric,
         value=value,
         threshold=criteria.threshold,
         baseline=baseline,
-        met=all(judged) if judged else None,
+        verdict=worst(checks),
+        checks=checks,
     )
+
+
+def worst(checks: Sequence[Check]) -> Gate | None:
+    """What several criteria say together: not met before cannot tell before met."""
+    found = {check.verdict for check in checks}
+    order: tuple[Gate, ...] = ("not_met", "cannot_tell", "met")
+    return next((gate for gate in order if gate in found), None)
+
+
+def _check(
+    about: Literal["threshold", "baseline"],
+    metric: str,
+    value: float,
+    least: float,
+    ranges: Mapping[str, tuple[float, float]],
+) -> Check:
+    interval = ranges.get(metric)
+    low, high = interval or (value, value)
+    gate: Gate = "met" if low >= least else "not_met" if high < least else "cannot_tell"
+    return Check(about=about, metric=metric, value=value, interval=interval, least=least, verdict=gate)
 
 
 def baseline_value(baseline: float | str | None) -> float | None:
@@ -59,11 +86,13 @@ def beaten_by(results: Results) -> str | None:
 
 def headline(results: Results) -> str:
     """The verdict in a few words."""
-    met, version = results.success.met, results.version
-    if met is None:
+    gate, version = results.success.verdict, results.version
+    if gate is None:
         return _("{version} was measured; no success criterion is set", version=version)
-    if met:
+    if gate == "met":
         return _("{version} meets its success criteria", version=version)
+    if gate == "cannot_tell":
+        return _("whether {version} meets its success criteria cannot be told from these test rows", version=version)
     return _("{version} does not meet its success criteria", version=version)
 
 

@@ -93,7 +93,7 @@ def verdict(
     if earlier:
         compared = significance.compare_rows(significance.load(earlier.predictions_path), predictions, metric=name)
         sentences.append(significance.sentence(compared, earlier.name, results.version))
-    state = {True: "good", False: "bad", None: "open"}[success.met]
+    state = {"met": "good", "not_met": "bad"}.get(success.verdict or "", "open")
     return {
         "state": "doubt" if state == "good" and judgement.beaten_by(results) else state,
         "headline": judgement.headline(results),

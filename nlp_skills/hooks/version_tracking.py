@@ -217,7 +217,7 @@ class Version:
         threshold = _number(verdict.get("threshold"))
         if threshold is None:
             return self.task.say("no_criterion")
-        return self.task.say("met" if verdict.get("met") is True else "not_met", threshold=words.percent(threshold))
+        return self.task.say(_gate(verdict) or "not_met", threshold=words.percent(threshold))
 
     def _baseline(self, primary: str) -> list[str]:
         baselines = ground.mapping(self.results.get("baselines"))
@@ -254,7 +254,7 @@ class Version:
         if parent is not None:
             command = ground.command("compare", self.task.root, words.clean(parent.name), words.clean(self.name))
             return self.task.say("next", command=command)
-        if verdict.get("met") is False:
+        if _gate(verdict) == "not_met":
             command = ground.command("new-version", self.task.root, '--change "…"')
             return self.task.say("next", command=command)
         return self._command("report")
@@ -292,6 +292,15 @@ _MENDED = ("disk_full", "out_of_memory", "nan_loss", "diverged", "stalled")
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _gate(verdict: dict[str, Any]) -> str | None:
+    """The verdict's word; results of the releases up to 0.4 say `met` instead."""
+    word = verdict.get("verdict")
+    if word in ("met", "not_met", "cannot_tell"):
+        return str(word)
+    met = verdict.get("met")
+    return {True: "met", False: "not_met"}.get(met) if isinstance(met, bool) else None
 
 
 def _may_live(run: dict[str, Any]) -> bool:

@@ -107,6 +107,10 @@ _TABLE = {
     "interval": ("{name} {value} (95%: {low}–{high})", "{name} {value}(95%:{low}–{high})"),
     "metric": ("{name} {value}", "{name} {value}"),
     "met": ("criterion ≥ {threshold}: met", "成功標準 ≥ {threshold}：達成"),
+    "cannot_tell": (
+        "criterion ≥ {threshold}: cannot tell from these test rows",
+        "成功標準 ≥ {threshold}：以目前的測試資料無法判定",
+    ),
     "not_met": ("criterion ≥ {threshold}: not met", "成功標準 ≥ {threshold}：未達成"),
     "no_criterion": ("task.yaml sets no threshold", "task.yaml 未設定門檻"),
     "baseline": ("best baseline {name}: {value}", "最佳基準 {name}：{value}"),

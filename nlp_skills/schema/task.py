@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from nlp_skills.i18n import _
 from nlp_skills.schema.document import Document, Model
+from nlp_skills.schema.source import LlmSettings
 from nlp_skills.schema.training import Training
 
 Status = Literal["created", "configuring", "training", "evaluating", "deployed", "archived"]
@@ -92,12 +93,42 @@ class OutputFormat(Model):
         return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
 class SuccessCriteria(Model):
-    """When a version is good enough. `threshold` is a fraction; `baseline` a number or a name ending in one."""
+    """When a version is good enough. Figures are fractions.
+
+    `metrics` are further metrics with the least each must reach. `baseline` is a number, a name that ends in one
+    (`rule_based_0.65`), or the path in the task of a rule file, which is then measured. `max_regression` is how much
+    F1 a class may lose against the version before: one figure for all classes, or one by class (`"*"`: the others).
+    """
 
     primary_metric: str = "macro_f1"
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    threshold: Fraction | None = None
+    metrics: dict[str, Fraction] = Field(default_factory=dict)
     baseline: float | str | None = None
+    max_regression: Fraction | dict[str, Fraction] | None = None
+
+
+class Evaluation(Model):
+    """How versions are asked and looked at; what is left out has a default that fits most tasks.
+
+    `temperature`, `top_p`, `max_new_tokens` and `seed` are of generated answers. `few_shot` is how many training rows
+    the few-shot baseline shows. `endpoint` is another model to be measured on the same rows; `judge` one that compares
+    generated texts, by `judge_question`. `costs` says how bad a confusion is, by true class and then given class;
+    every other one costs 1.
+    """
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    seed: int = 42
+    few_shot: Annotated[int, Field(ge=1, le=64)] = 4
+    endpoint: LlmSettings | None = None
+    judge: LlmSettings | None = None
+    judge_question: str | None = None
+    costs: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
 
 
 Sharding = Literal["ddp", "fsdp", "zero3"]
@@ -221,6 +252,7 @@ class Task(Document):
     output_format: OutputFormat
     training: Training | None = None
     success_criteria: SuccessCriteria = Field(default_factory=SuccessCriteria)
+    evaluation: Evaluation | None = None
     execution: Execution = Field(default_factory=Execution)
     versioning: Versioning = Field(default_factory=Versioning)
     created: dt.datetime | None = None

@@ -83,25 +83,104 @@ class ConfusionMatrix(Model):
     counts: list[list[int]]
 
 
+Gate = Literal["met", "not_met", "cannot_tell"]
+
+
+class Check(Model):
+    """One criterion: `value` (with its 95 % interval) must be at least `least`.
+
+    `about` says what was asked for: a threshold, more than a baseline, or a class that lost no more than it may, whose
+    `value` is then the difference to `other`. `rows_needed`: test rows that would settle it, where these cannot tell.
+    """
+
+    about: Literal["threshold", "baseline", "regression"]
+    metric: str
+    value: float
+    interval: tuple[float, float] | None = None
+    least: float
+    verdict: Gate
+    other: str | None = None
+    rows_needed: int | None = None
+
+
 class Verdict(Model):
-    """Whether the primary metric met its threshold; `met` is None when none was set."""
+    """Whether the success criteria are met: `verdict` is None where none was set, else the worst of its `checks`.
+
+    Results of the releases up to 0.4 say `met: true`, `false` or nothing instead, by the figure alone.
+    """
 
     primary_metric: str
     value: float | None
     threshold: float | None = None
     baseline: float | None = None
-    met: bool | None = None
+    verdict: Gate | None = None
+    checks: list[Check] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_form(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "met" in value:
+            value = dict(value)
+            value["verdict"] = {True: "met", False: "not_met"}.get(value.pop("met"))
+        return value
+
+
+Kind = Literal["label", "labels", "spans", "fields", "text"]
+
+
+class Sampling(Model):
+    """How text was drawn from the model; temperature 0 always takes the likeliest token."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int
+    seed: int | None = None
+
+
+class Asked(Model):
+    """How the answers were had: which model behind which backend, and by which way.
+
+    `likelihood`: each label's probability; `constrained`: text that the schema allows; `free`: text as it comes.
+    `threshold`: of several labels, those more probable than this were taken.
+    """
+
+    way: Literal["likelihood", "constrained", "free"]
+    backend: str
+    model: str
+    sampling: Sampling | None = None
+    threshold: float | None = None
+
+
+class Bin(Model):
+    """Answers whose probability was about the same: how sure they were on average, and how often right."""
+
+    confidence: float
+    accuracy: float
+    rows: int
+
+
+class Curve(Model):
+    """A line to draw: `x` and `y` of each point in order, and the area under it where that means something."""
+
+    x: list[float]
+    y: list[float]
+    area: float | None = None
 
 
 class Results(Document):
     """results.json: what a version scored on which test rows, with 95 % intervals and baselines.
 
     `fingerprint` hashes what was asked of which model: weights, base model, prompt format and test file.
+    `kind` is what an answer is: one label, several, spans of the text, fields, or a text of its own.
+    `per_class` has classes, or types of entities and relations. `calibration` are the bins of a reliability plot;
+    `curves` may hold `roc`, `pr` (precision over recall) and `abstention` (accuracy over the share answered).
     """
 
     version: str
     created: dt.datetime
     fingerprint: str | None = None
+    kind: Kind = "label"
+    asked: Asked | None = None
     test_file: str = "data/test.jsonl"
     test_sha256: str
     test_rows: int
@@ -109,6 +188,8 @@ class Results(Document):
     intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
     per_class: dict[str, ClassMetrics] = Field(default_factory=dict)
     confusion_matrix: ConfusionMatrix | None = None
+    calibration: list[Bin] = Field(default_factory=list)
+    curves: dict[str, Curve] = Field(default_factory=dict)
     baselines: dict[str, dict[str, float]] = Field(default_factory=dict)
     success: Verdict
     seconds: float | None = None

@@ -181,7 +181,7 @@ def _steps(stand: Standing) -> Iterator[Wanted]:
     if not stand.results:
         yield from _data(stand, name)
         yield from _first_model(stand, name)
-    elif stand.results.success.met:
+    elif stand.results.success.verdict == "met":
         yield from _settle(stand, name)
     else:
         yield from _next_round(stand, name)

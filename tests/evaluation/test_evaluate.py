@@ -74,7 +74,7 @@ def test_a_trained_version_is_measured_and_recorded(folder: TaskFolder) -> None:
     assert results.metrics["accuracy"] == sum(row["correct"] for row in rows) / 36
     assert results.metrics["macro_f1"] > 0.8
     assert set(results.baselines) == {baselines.MAJORITY, baselines.TFIDF, baselines.BASE}
-    assert results.success.met and results.success.threshold == 0.6
+    assert results.success.verdict == "met" and results.success.threshold == 0.6
     assert {row["gold"] for row in rows} == set(LABELS)
     for row in rows:
         assert row["predicted"] == max(row["probabilities"], key=row["probabilities"].get)
@@ -145,7 +145,7 @@ def test_other_criteria_are_judged_without_asking_again(folder: TaskFolder, monk
         folder.task_path, {("success_criteria", "threshold"): 1.0, ("success_criteria", "baseline"): "rules_2.0"}
     )
     seen = asked(monkeypatch)
-    assert evaluate.evaluate(folder).success.met is False
+    assert evaluate.evaluate(folder).success.verdict == "not_met"
     assert seen == []
     kept = folder.version("v1").results()
     assert kept is not None and kept.success.baseline == 2.0
