@@ -1,8 +1,8 @@
-"""Evaluate a version; write its report."""
+"""Evaluate a version."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nlp_skills.cli import frame
 from nlp_skills.i18n import N_, _
@@ -93,20 +93,3 @@ def _conclusion(folder: TaskFolder, results: Results) -> list[str]:
     task, version = folder.task().task_name, results.version
     lines.append(_("next: {command}", command=f"nlp-skills report {task} --version {version}"))
     return lines
-
-
-@frame.command(
-    "report",
-    help=N_("Write a version's report: one HTML page that needs no network."),
-    examples=["nlp-skills report", "nlp-skills report reviews --version v2 --against v1"],
-)
-@frame.task_argument
-@frame.version_option
-@frame.option("--against", metavar="V", help=N_("The version it is judged beside; its parent when left out."))
-@frame.json_option
-def report(folder: TaskFolder, version_name: str | None, against: str | None, as_json: bool) -> None:
-    from nlp_skills.evaluation import report as pages
-
-    path = pages.write(folder, version_name, against=against)
-    content: dict[str, Any] = {"ok": True, "report": path}
-    frame.emit(content) if as_json else frame.say(_("report: {path}", path=frame.shown(path)))

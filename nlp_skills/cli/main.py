@@ -40,7 +40,7 @@ COMMANDS = {
     "resume": f"{_ROOM}.runs:resume",
     "learning-curve": f"{_ROOM}.learning_curve:learning_curve",
     "evaluate": f"{_ROOM}.evaluation:evaluate",
-    "report": f"{_ROOM}.evaluation:report",
+    "report": f"{_ROOM}.report:report",
     "new-version": f"{_ROOM}.versions:new_version",
     "promote": f"{_ROOM}.versions:promote",
     "history": f"{_ROOM}.history:history",

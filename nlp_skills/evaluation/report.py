@@ -20,19 +20,24 @@ from nlp_skills.workspace.folder import TaskFolder
 _OURS = b'name="generator" content="nlp-skills'
 
 
-def write(folder: TaskFolder, version: str | None = None, *, against: str | None = None) -> Path:
-    """Write a version's report.html and return its path.
+def write(
+    folder: TaskFolder, version: str | None = None, *, against: str | None = None, out: Path | None = None
+) -> Path:
+    """Write a version's page, report.html among its records unless told otherwise, and return its path.
 
     `against` is the version it is judged beside; its parent when left out.
 
     Raises:
         Invalid: the version was not evaluated.
+        Usage: `out` is not a file, or a file that is not a page of ours.
+        Unavailable: it cannot be written there.
     """
     need("quality", "numpy")
     chosen = folder.existing_version(version)
-    context = report_page.context(folder, chosen, against)
-    files.write_text(chosen.report_path, render("report.html.j2", words.report(), context))
-    return chosen.report_path
+    if out:
+        check_place(out)
+    page = render("report.html.j2", words.report(), report_page.context(folder, chosen, against))
+    return put(out or chosen.report_path, page)
 
 
 def write_comparison(found: Comparison, out: Path | None = None) -> Path:
@@ -44,8 +49,16 @@ def write_comparison(found: Comparison, out: Path | None = None) -> Path:
     """
     need("quality", "numpy")
     path = out or found.folder.root / "benchmarks" / f"compare_{'_'.join(found.names)}.html"
-    _check_place(path)
-    page = render("compare.html.j2", words.comparison(), comparison_page.context(found))
+    check_place(path)
+    return put(path, render("compare.html.j2", words.comparison(), comparison_page.context(found)))
+
+
+def put(path: Path, page: str) -> Path:
+    """Write a page and return its path.
+
+    Raises:
+        Unavailable: it cannot be written there.
+    """
     try:
         files.write_text(path, page)
     except Unavailable as problem:
@@ -54,7 +67,7 @@ def write_comparison(found: Comparison, out: Path | None = None) -> Path:
     return path
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Refuse to replace what somebody else wrote."""
     mend = _("name another file: --out PATH")
     if path.exists() and not path.is_file():

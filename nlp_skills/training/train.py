@@ -408,7 +408,7 @@ def _save(job: Job, device: Device, fitted: fit.Fitted) -> None:
         artefact.save_model(fitted.model, fitted.tokenizer, job.version, job.config, fitted.state)
     info = fitted.info or artefact.model_info(job, device, fitted.model)
     artefact.record_model(job.version, info)
-    for stale in (job.version.results_path, job.version.report_path):
+    for stale in (job.version.results_path, job.version.report_path, job.version.markdown_path):
         stale.unlink(missing_ok=True)
     lineage.record(job.version, results=None)
     shutil.rmtree(job.version.checkpoints, ignore_errors=True)

@@ -54,6 +54,11 @@ class VersionFolder:
         return self.root / "report.html"
 
     @property
+    def markdown_path(self) -> Path:
+        """The report as Markdown."""
+        return self.root / "report.md"
+
+    @property
     def run(self) -> Path:
         """The run folder: status.json, metrics.jsonl, train.log, and what a detached run said (output.log)."""
         return self.root / "run"
