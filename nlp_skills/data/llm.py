@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import re
 import threading
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from nlp_skills import extras
 from nlp_skills.data import rows as lines
-from nlp_skills.data.llm_providers import ADDRESSES, KEY_VARIABLES, PROVIDERS, Dialect, Provider, Refused, Request
+from nlp_skills.data.llm_providers import (
+    ADDRESSES,
+    KEY_VARIABLES,
+    PROVIDERS,
+    Dialect,
+    Provider,
+    Refused,
+    Request,
+    Token,
+)
 from nlp_skills.data.sources.recording import Recording, request_key
-from nlp_skills.data.sources.settings import filled, line_of, unexpanded
+from nlp_skills.data.sources.settings import filled, place, unexpanded
 from nlp_skills.errors import Invalid, Problem, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import LlmSettings, Price
@@ -35,6 +46,7 @@ class Answer:
 
     `finish` is `stop`, `length` (cut off at max_tokens), `refusal`, or the provider's own word. `cost`: US dollars
     paid for it now, 0 when replayed; `worth`: what it cost when it was asked. Both are None where no price is known.
+    `seconds`: how long it took when it was asked. `tokens`: where `logprobs` were asked for and the server tells them.
     """
 
     text: str
@@ -46,6 +58,8 @@ class Answer:
     worth: float | None
     id: str | None = None
     model: str | None = None
+    seconds: float | None = None
+    tokens: tuple[Token, ...] = ()
 
 
 class OverBudget(Unavailable):
@@ -88,32 +102,36 @@ def estimated_tokens(text: str) -> int:
 
 
 class Model:
-    """A model that answers; safe to ask from several threads at once."""
+    """A model that answers; safe to ask from several threads at once.
 
-    def __init__(self, settings: LlmSettings, folder: TaskFolder) -> None:
-        self.written, self.folder = settings, folder
+    `at` is where the settings stand in task.yaml; without it they are a source's, in data_source.yaml.
+    """
+
+    def __init__(self, settings: LlmSettings, folder: TaskFolder, at: tuple[str, ...] = ()) -> None:
+        self.written, self.folder, self.at = settings, folder, at
         self._lock = threading.Lock()
         self._provider: Provider | None = None
         # The key is looked for when it is needed: replaying needs none.
-        self.settings, self._secrets = filled(settings.model_copy(update={"api_key": None}), folder)
+        self.settings, self._secrets = filled(settings.model_copy(update={"api_key": None}), folder, at)
         own = self.settings.provider == "openai" and self.settings.base_url is None
         self._dialect = Dialect(limit="max_completion_tokens" if own else "max_tokens")
         self.address = self.settings.base_url or ADDRESSES[self.settings.provider]
         self.budget = Budget(self.settings.max_cost)
 
     @classmethod
-    def of(cls, settings: LlmSettings, folder: TaskFolder) -> Model:
+    def of(cls, settings: LlmSettings, folder: TaskFolder, at: tuple[str, ...] = ()) -> Model:
         """The model these settings name; nothing is asked yet, and no key is needed yet.
 
         Raises:
             Invalid: a variable is not set, or `max_cost` stands beside a model whose price nobody knows.
         """
-        model = cls(settings, folder)
+        model = cls(settings, folder, at)
         if model.settings.max_cost is not None and model.price(1, 1) is None:
+            file, line = place(settings, folder, "max_cost", at)
             raise Invalid(
                 _("max_cost: needs a price, and that of {model} is not known", model=model.shown),
-                file=folder.sources_path,
-                line=line_of(settings, folder, "max_cost"),
+                file=file,
+                line=line,
                 mend=_("write the price in US dollars for a million tokens, such as price: {input: 0.2, output: 0.8}"),
             )
         return model
@@ -123,6 +141,18 @@ class Model:
         """The model's name as it is written, variables unfilled."""
         return str(unexpanded(self.written)["model"])
 
+    @property
+    def dropped(self) -> list[str]:
+        """What this server was asked for and refused, so that it is asked without."""
+        return [*sorted(self._dialect.dropped), *(["response_format"] if self._dialect.plain else [])]
+
+    def close(self) -> None:
+        """Close the connections."""
+        client = getattr(self._provider, "client", None)
+        if client is not None:
+            client.close()
+        self._provider = None
+
     def ask(
         self,
         messages: list[dict[str, str]],
@@ -130,6 +160,7 @@ class Model:
         schema: dict[str, Any] | None = None,
         seed: int | None = None,
         turn: int = 0,
+        extra: Mapping[str, Any] | None = None,
         recording: Recording | None = None,
         budget: Budget | None = None,
     ) -> Answer:
@@ -140,6 +171,7 @@ class Model:
             schema: JSON Schema of the answer. The caller still checks it: not every server keeps to one.
             seed: in place of the settings' own.
             turn: tells a question from the same one asked again for another answer.
+            extra: `top_p` and `logprobs`, as `llm_providers.Request` has them.
             recording: where answers are looked up and kept.
             budget: in place of the model's own, which is `max_cost`.
 
@@ -148,7 +180,7 @@ class Model:
             Invalid: no key, a key that is refused, or a model the server does not know.
             Unavailable: the server cannot be reached, has no capacity or credit left, or gives no proper answer.
         """
-        request = self._request(messages, schema, seed)
+        request = self._request(messages, schema, seed, extra)
         key = self._key(request, turn)
         budget = budget or self.budget
         with self._lock:
@@ -214,13 +246,19 @@ class Model:
         except (LookupError, ValueError):
             return None
 
-    def _request(self, messages: list[dict[str, str]], schema: dict[str, Any] | None, seed: int | None) -> Request:
+    def _request(
+        self,
+        messages: list[dict[str, str]],
+        schema: dict[str, Any] | None,
+        seed: int | None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Request:
         system = self.settings.system_prompt
         return Request(
             model=self.settings.model,
             messages=[*([{"role": "system", "content": system}] if system else []), *messages],
             schema=schema,
-            params=self.params(seed),
+            params={**self.params(seed), **(extra or {})},
         )
 
     def _key(self, request: Request, turn: int) -> str:
@@ -237,7 +275,7 @@ class Model:
         )
 
     def _kept(self, answer: Answer, request: Request) -> dict[str, Any]:
-        return {
+        kept = {
             "text": answer.text,
             "finish": answer.finish,
             "input_tokens": answer.input_tokens,
@@ -247,10 +285,12 @@ class Model:
             "provider": self.settings.provider,
             "model": answer.model,
             "params": request.params,
+            "seconds": answer.seconds,
         }
+        return {**kept, "tokens": [_packed(token) for token in answer.tokens]} if answer.tokens else kept
 
     def _asked(self, request: Request) -> Answer:
-        provider = self._connected()
+        provider, started = self._connected(), time.monotonic()
         while True:
             dialect = self._dialect
             try:
@@ -272,12 +312,14 @@ class Model:
             worth=cost,
             id=reply.id,
             model=reply.model,
+            seconds=round(time.monotonic() - started, 4),
+            tokens=reply.tokens,
         )
 
     def _connected(self) -> Provider:
         with self._lock:
             if self._provider is None:
-                settings, self._secrets = filled(self.written, self.folder)
+                settings, self._secrets = filled(self.written, self.folder, self.at)
                 key = settings.api_key or self._usual_key()
                 self._secrets.conceal(key if key != _NO_KEY else None)
                 self._provider = PROVIDERS[settings.provider](key, self.address, settings.timeout)
@@ -288,10 +330,11 @@ class Model:
         # A key for the provider itself is not handed to somebody else's server.
         found = None if self.settings.base_url else next(filter(None, map(self._secrets.get, names)), None)
         if found is None and self.settings.base_url is None:
+            file, line = place(self.written, self.folder, "model", self.at)
             raise Invalid(
                 _("no key for {provider}", provider=self.settings.provider),
-                file=self.folder.sources_path,
-                line=line_of(self.written, self.folder, "model"),
+                file=file,
+                line=line,
                 cause=_("the environment variable {name} is not set", name=names[0]),
                 mend=_("set it in the shell (export {name}=…) or in the file .env of the task", name=names[0]),
             )
@@ -311,10 +354,11 @@ class Model:
 
     def _problem(self, refused: Refused, provider: Provider) -> Problem:
         kind, key, message, mend = self._words(refused, provider)
+        file, line = place(self.written, self.folder, key, self.at)
         return kind(
             message,
-            file=self.folder.sources_path,
-            line=line_of(self.written, self.folder, key),
+            file=file,
+            line=line,
             cause=lines.cut(" ".join(self._secrets.hide(refused.words).split()), 300) or None,
             mend=mend,
         )
@@ -334,7 +378,8 @@ class Model:
             return Unavailable, "model", message, mend
         if status is not None and status < 500:
             message = _("{where} refuses the request ({status})", where=where, status=status)
-            return Invalid, "model", message, _("correct the setting it names in data_source.yaml")
+            name = self.folder.task_path.name if self.at else self.folder.sources_path.name
+            return Invalid, "model", message, _("correct the setting it names in {file}", file=name)
         later = _("run this again later; answers so far are kept")
         if status is not None:
             return Unavailable, "model", _("{where} fails ({status})", where=where, status=status), later
@@ -367,10 +412,13 @@ class Model:
 def _next_dialect(words: str, used: Dialect, request: Request) -> Dialect | None:
     """How to ask instead, by what the server said; None: nothing left to change."""
     other = "max_completion_tokens" if used.limit == "max_tokens" else "max_tokens"
+    # Few servers tell probabilities, and those that do differ in how many.
+    if "logprobs" in words and "logprobs" in request.params and "logprobs" not in used.dropped:
+        return replace(used, dropped=used.dropped | {"logprobs"})
     if _UNSUPPORTED.search(words):
         if used.limit in words and not used.switched:
             return replace(used, limit=other, switched=True)
-        for name in ("temperature", "seed"):
+        for name in ("temperature", "top_p", "seed"):
             if name in words and name in request.params and name not in used.dropped:
                 return replace(used, dropped=used.dropped | {name})
     return replace(used, plain=True) if request.schema is not None and not used.plain else None
@@ -391,4 +439,17 @@ def _replayed(kept: dict[str, Any]) -> Answer:
         worth=kept.get("cost"),
         id=kept.get("id"),
         model=kept.get("model"),
+        seconds=kept.get("seconds"),
+        tokens=tuple(_unpacked(token) for token in kept.get("tokens", [])),
     )
+
+
+def _packed(token: Token) -> list[Any]:
+    """A token for a JSON line. Latin-1 has a character for every byte."""
+    likely = [[text.decode("latin-1"), round(log, 5)] for text, log in token.likely]
+    return [token.text.decode("latin-1"), round(token.log, 5), likely]
+
+
+def _unpacked(kept: list[Any]) -> Token:
+    text, log, likely = kept
+    return Token(text.encode("latin-1"), log, tuple((other.encode("latin-1"), value) for other, value in likely))

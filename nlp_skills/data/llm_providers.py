@@ -46,7 +46,9 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Request:
-    """One question. `params`: `temperature`, `max_tokens` and `seed`, as far as they are set."""
+    """One question. `params`: `temperature`, `top_p`, `max_tokens` and `seed`, as far as they are set; `logprobs`, of
+    OpenAI's protocol only: how many likely tokens are told at every place beside the one that was taken.
+    """
 
     model: str
     messages: list[Message]
@@ -68,8 +70,19 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Token:
+    """A token of an answer as bytes, its log-probability, and the likeliest ones at its place (itself among them)."""
+
+    text: bytes
+    log: float
+    likely: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Reply:
-    """What came back. `finish`: `stop`, `length` (cut off), `refusal`, or the provider's own word."""
+    """What came back. `finish`: `stop`, `length` (cut off), `refusal`, or the provider's own word. `tokens` where
+    they were asked for and told.
+    """
 
     text: str
     input_tokens: int
@@ -77,6 +90,7 @@ class Reply:
     finish: str
     id: str | None
     model: str | None
+    tokens: tuple[Token, ...] = ()
 
 
 class Refused(Exception):
@@ -116,6 +130,8 @@ class OpenAI:
         options = request.known(dialect)
         if "max_tokens" in options:
             options[dialect.limit] = options.pop("max_tokens")
+        if (likely := options.pop("logprobs", None)) is not None:
+            options |= {"logprobs": True, **({"top_logprobs": likely} if likely else {})}
         if request.schema is not None and not dialect.plain:
             form = {"name": "answer", "schema": request.schema, "strict": True}
             options["response_format"] = {"type": "json_schema", "json_schema": form}
@@ -134,6 +150,7 @@ class OpenAI:
             finish="refusal" if refused or finish == "content_filter" else finish or "stop",
             id=answer.id,
             model=answer.model,
+            tokens=_tokens(choice),
         )
 
     def models(self) -> list[str]:
@@ -152,8 +169,8 @@ class Anthropic:
         self.client = anthropic.Anthropic(api_key=key, base_url=address, timeout=timeout, max_retries=RETRIES)
 
     def complete(self, request: Request, dialect: Dialect) -> Reply:
-        """As `Provider.complete`; the API knows no seed."""
-        options = {name: value for name, value in request.known(dialect).items() if name != "seed"}
+        """As `Provider.complete`; the API knows no seed and tells no probabilities."""
+        options = {name: value for name, value in request.known(dialect).items() if name not in ("seed", "logprobs")}
         if "temperature" in options:
             # The package has no argument for it since newer models refuse it; older ones take it.
             options["extra_body"] = {"temperature": options.pop("temperature")}
@@ -207,7 +224,7 @@ class Google:
 
     def complete(self, request: Request, dialect: Dialect) -> Reply:
         """As `Provider.complete`."""
-        options = request.known(dialect)
+        options = {name: value for name, value in request.known(dialect).items() if name != "logprobs"}
         if "max_tokens" in options:
             options["max_output_tokens"] = options.pop("max_tokens")
         system, messages = _without_system(request.told(dialect))
@@ -276,6 +293,25 @@ def _asked(sdk: Any, ask: Callable[[], Any]) -> Any:
         raise Refused(error.status_code, _code(error.body), _said(error)) from error
     except (sdk.APIError, ValueError) as error:
         raise Refused(None, "garbled", str(error)) from error
+
+
+def _tokens(choice: Any) -> tuple[Token, ...]:
+    """An answer's tokens; none where the server tells nothing usable of them."""
+    told = getattr(getattr(choice, "logprobs", None), "content", None) or []
+    try:
+        return tuple(
+            Token(_bytes(one), float(one.logprob), tuple((_bytes(other), float(other.logprob)) for other in likely))
+            for one in told
+            for likely in [getattr(one, "top_logprobs", None) or []]
+        )
+    except (AttributeError, TypeError, ValueError):
+        return ()
+
+
+def _bytes(token: Any) -> bytes:
+    """A token may be half a character, which only its bytes can tell."""
+    spelled = getattr(token, "bytes", None)
+    return bytes(spelled) if spelled is not None else str(token.token).encode("utf-8", "replace")
 
 
 def _code(body: Any) -> str:

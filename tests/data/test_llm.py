@@ -109,6 +109,7 @@ def test_what_is_recorded_says_where_it_came_from(folder: TaskFolder, fake_chat:
     assert answer.text == "bad half ?."
     assert answer.cost == pytest.approx(0.0006)
     (line,) = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert line["answer"].pop("seconds") == answer.seconds
     assert line["answer"] == {
         "text": "bad half ?.",
         "finish": "stop",

@@ -22,8 +22,8 @@ _VERBATIM = {"query", "prompt_template", "system_prompt", "mapping", "selectors"
 _PLAIN = {"keywords", "max_tokens"}
 
 
-def filled(source: S, folder: TaskFolder) -> tuple[S, Variables]:
-    """The source with its variables' values, and what hides them again.
+def filled(source: S, folder: TaskFolder, at: tuple[str, ...] = ()) -> tuple[S, Variables]:
+    """The source with its variables' values, and what hides them again; `at` as `place`.
 
     Raises:
         Invalid: a variable is not set; with the line of the setting that needs it.
@@ -36,7 +36,7 @@ def filled(source: S, folder: TaskFolder) -> tuple[S, Variables]:
         try:
             settings[key] = found.fill_all(value)
         except Missing as missing:
-            raise _unset(source, folder, missing.name, key) from missing
+            raise _unset(source, folder, at, missing.name, key) from missing
     _conceal_literals(source, found)
     return cast("S", type(source).model_validate(settings)), found
 
@@ -67,6 +67,16 @@ def line_of(source: Source | LlmSettings, folder: TaskFolder, key: str) -> int |
     return found.get((*at, key)) or found.get((*at, "config", key)) or found.get(at)
 
 
+def place(
+    source: Source | LlmSettings, folder: TaskFolder, key: str, at: tuple[str, ...] = ()
+) -> tuple[Path, int | None]:
+    """The file and line of `key`: in task.yaml where the settings stand there, under `at`, else in data_source.yaml."""
+    if not at:
+        return folder.sources_path, line_of(source, folder, key)
+    found = yaml.read(folder.task_path).lines
+    return folder.task_path, found.get((*at, key)) or found.get(at)
+
+
 def _conceal_literals(source: Source | LlmSettings, found: Variables) -> None:
     """A secret that somebody wrote into the file is kept out of messages all the same."""
 
@@ -81,11 +91,17 @@ def _conceal_literals(source: Source | LlmSettings, found: Variables) -> None:
     walk({key: value for key, value in settings.items() if key not in _PLAIN}, "")
 
 
-def _unset(source: Source | LlmSettings, folder: TaskFolder, variable: str, key: str) -> Invalid:
+def _unset(source: Source | LlmSettings, folder: TaskFolder, at: tuple[str, ...], variable: str, key: str) -> Invalid:
+    file, line = place(source, folder, key, at)
+    name = str(getattr(source, "name", ""))
     return Invalid(
         _("the environment variable {name} is not set", name=variable),
-        file=folder.sources_path,
-        line=line_of(source, folder, key),
-        cause=_("{key} of source {name} needs it", key=key, name=str(getattr(source, "name", ""))),
+        file=file,
+        line=line,
+        cause=(
+            _("{key} needs it", key=".".join((*at, key)))
+            if at
+            else _("{key} of source {name} needs it", key=key, name=name)
+        ),
         mend=_("set it in the shell (export {name}=…) or in the file .env of the task", name=variable),
     )
