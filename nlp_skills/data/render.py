@@ -97,7 +97,7 @@ class Renderer:
     def ids(self, tokenizer: Any, row: Mapping[str, Any], answer: str | None = None) -> tuple[list[int], list[int]]:
         """Token ids of prompt and completion, tokenised apart: at inference the prompt stands alone too."""
         prompt, completion = self.texts(tokenizer, row, answer)
-        return _tokenise(tokenizer, prompt), _tokenise(tokenizer, completion)
+        return tokenise(tokenizer, prompt), tokenise(tokenizer, completion)
 
     def ids_after(self, tokenizer: Any, prompt: str | Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
         """As `ids`, for an answer to a prompt as `conversation` takes it.
@@ -105,8 +105,16 @@ class Renderer:
         Raises:
             Invalid: as `texts`.
         """
-        asked, completion = self._texts(tokenizer, self.conversation(prompt), answer)
-        return _tokenise(tokenizer, asked), _tokenise(tokenizer, completion)
+        asked, completion = self.texts_after(tokenizer, prompt, answer)
+        return tokenise(tokenizer, asked), tokenise(tokenizer, completion)
+
+    def texts_after(self, tokenizer: Any, prompt: str | Sequence[Message], answer: str) -> tuple[str, str]:
+        """As `texts`, for an answer to a prompt as `conversation` takes it."""
+        return self._texts(tokenizer, self.conversation(prompt), answer)
+
+    def prompt_after(self, tokenizer: Any, messages: Sequence[Message]) -> str:
+        """The prompt alone, as the model sees it, of messages that are complete."""
+        return self._apply(tokenizer, [*messages], add_generation_prompt=True)
 
     def prompt_text(self, tokenizer: Any, row: Mapping[str, Any]) -> str:
         """The prompt alone, for a row without an answer."""
@@ -161,7 +169,8 @@ def _output(row: Mapping[str, Any], name: str) -> Any:
     return row[name]
 
 
-def _tokenise(tokenizer: Any, text: str) -> list[int]:
+def tokenise(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text in which a chat template has already put whatever begins and ends it."""
     # verbose=False: whether a row is too long is preflight's to say, with file and line.
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 

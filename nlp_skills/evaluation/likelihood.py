@@ -82,16 +82,14 @@ def common_prefix(sequences: Sequence[Ids]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Shared:
-    """What is read once: the prompts' common beginning (as a cache) and the answers' (as tokens)."""
+class Beginning:
+    """The tokens that all prompts begin with, as many as `length`, read once into a cache."""
 
-    beginning: int
+    length: int
     cache: Any
-    stem: list[int]
-    tails: list[list[int]]
 
     @classmethod
-    def read(cls, model: Any, prompts: Sequence[Ids], answers: Sequence[Ids]) -> _Shared | None:
+    def read(cls, model: Any, prompts: Sequence[Ids]) -> Beginning | None:
         """None when the model's cache is not plain keys and values.
 
         A sliding window or a recurrent state cannot have padding inside it.
@@ -104,25 +102,45 @@ class _Shared:
         cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
         if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
             return None
+        return cls(len(prefix), cache if prefix else DynamicCache())
+
+    def repeated(self, rows: int) -> Any:
+        """A cache of its own for a batch of so many prompts."""
+        cache = copy.deepcopy(self.cache)
+        if self.length:
+            cache.batch_repeat_interleave(rows)
+        return cache
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What is read once: the prompts' common beginning (as a cache) and the answers' (as tokens)."""
+
+    beginning: Beginning
+    stem: list[int]
+    tails: list[list[int]]
+
+    @classmethod
+    def read(cls, model: Any, prompts: Sequence[Ids], answers: Sequence[Ids]) -> _Shared | None:
+        beginning = Beginning.read(model, prompts)
+        if beginning is None:
+            return None
         stem = common_prefix(answers)
-        tails = [list(answer[len(stem) :]) for answer in answers]
-        return cls(len(prefix), cache if prefix else DynamicCache(), stem, tails)
+        return cls(beginning, stem, [list(answer[len(stem) :]) for answer in answers])
 
     def score(self, model: Any, prompts: Sequence[Ids]) -> torch.Tensor:
         """Log-probabilities of shape (prompts, answers)."""
         import torch
 
-        rest = [[*prompt[self.beginning :], *self.stem] for prompt in prompts]
+        read = self.beginning.length
+        rest = [[*prompt[read:], *self.stem] for prompt in prompts]
         ids, mask = padded(rest, model.device, left=True)
-        mask = torch.cat([mask.new_ones(len(rest), self.beginning), mask], dim=1)
-        cache = copy.deepcopy(self.cache)
-        if self.beginning:
-            cache.batch_repeat_interleave(len(rest))
+        mask = torch.cat([mask.new_ones(len(rest), read), mask], dim=1)
         out = model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=_positions(mask)[:, self.beginning :],
-            past_key_values=cache,
+            position_ids=_positions(mask)[:, read:],
+            past_key_values=self.beginning.repeated(len(rest)),
             use_cache=True,
             logits_to_keep=len(self.stem) + 1,
         )

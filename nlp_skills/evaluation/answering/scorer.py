@@ -77,7 +77,8 @@ class Answer:
     """A row's answer as it is kept.
 
     `predicted` is of the kind's form (see `predictions`), None where the text could not be read. `probability` is that
-    of `predicted`; `probabilities` of every label; `valid` how likely the model is to say any label at all.
+    of `predicted`; `probabilities` of every label; `valid` how likely the model is to say any label at all; `cut` is
+    True where the answer came to the limit before it came to its end.
     """
 
     predicted: Any
@@ -87,3 +88,4 @@ class Answer:
     valid: float | None = None
     prompt_sha256: str | None = None
     seconds: float | None = None
+    cut: bool | None = None

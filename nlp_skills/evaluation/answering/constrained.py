@@ -1,0 +1,39 @@
+"""Keeping a transformers model within a JSON Schema: xgrammar's grammar of it, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nlp_skills.errors import Invalid
+from nlp_skills.extras import need
+from nlp_skills.i18n import _
+from nlp_skills.schema.task import OutputFormat
+
+
+def processors(model: Any, tokenizer: Any, output: OutputFormat) -> Callable[[], Any]:
+    """A function that makes a logits processor for one call of `generate`: it lets an answer be nothing but `output`.
+
+    Spaces are where `Renderer.answer` puts them in training, and properties in the schema's order.
+
+    Raises:
+        Unavailable: xgrammar is missing.
+        Invalid: the schema asks for what no grammar can be made of.
+    """
+    need("train", "xgrammar")
+    import xgrammar
+    from xgrammar.contrib.hf import LogitsProcessor
+
+    # Weights may have more places than the tokenizer has words.
+    words = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=model.config.get_text_config().vocab_size)
+    try:
+        grammar = xgrammar.GrammarCompiler(words).compile_json_schema(
+            output.json_schema(), any_whitespace=False, separators=(", ", ": ")
+        )
+    except RuntimeError as error:
+        raise Invalid(
+            _("no grammar can be made of output_format.schema, so that answers cannot be held to it"),
+            cause=str(error).strip().splitlines()[-1],
+            mend=_("write the schema more simply: type, enum, items, properties, required"),
+        ) from error
+    return lambda: LogitsProcessor(grammar)
