@@ -160,7 +160,7 @@ class Model:
         schema: dict[str, Any] | None = None,
         seed: int | None = None,
         turn: int = 0,
-        extra: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
         recording: Recording | None = None,
         budget: Budget | None = None,
     ) -> Answer:
@@ -171,7 +171,7 @@ class Model:
             schema: JSON Schema of the answer. The caller still checks it: not every server keeps to one.
             seed: in place of the settings' own.
             turn: tells a question from the same one asked again for another answer.
-            extra: `top_p` and `logprobs`, as `llm_providers.Request` has them.
+            options: `temperature`, `top_p` and `logprobs`, as `llm_providers.Request` has them, before the settings.
             recording: where answers are looked up and kept.
             budget: in place of the model's own, which is `max_cost`.
 
@@ -180,7 +180,7 @@ class Model:
             Invalid: no key, a key that is refused, or a model the server does not know.
             Unavailable: the server cannot be reached, has no capacity or credit left, or gives no proper answer.
         """
-        request = self._request(messages, schema, seed, extra)
+        request = self._request(messages, schema, seed, options)
         key = self._key(request, turn)
         budget = budget or self.budget
         with self._lock:
@@ -251,14 +251,14 @@ class Model:
         messages: list[dict[str, str]],
         schema: dict[str, Any] | None,
         seed: int | None,
-        extra: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Request:
         system = self.settings.system_prompt
         return Request(
             model=self.settings.model,
             messages=[*([{"role": "system", "content": system}] if system else []), *messages],
             schema=schema,
-            params={**self.params(seed), **(extra or {})},
+            params={**self.params(seed), **(options or {})},
         )
 
     def _key(self, request: Request, turn: int) -> str:

@@ -1,0 +1,241 @@
+"""Any model behind an address: OpenAI and what speaks its protocol (Ollama, vLLM, llama.cpp), Anthropic, Google.
+
+Chat protocols do not say how likely a given answer is, so labels are asked for in words, within a schema that allows
+nothing else. What was answered is recorded, and is neither asked for nor paid for again.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from nlp_skills import files, progress
+from nlp_skills.data import llm
+from nlp_skills.data import rows as lines
+from nlp_skills.data.render import Message
+from nlp_skills.data.sources.recording import Recording
+from nlp_skills.errors import Invalid
+from nlp_skills.evaluation.answering import token_logs
+from nlp_skills.evaluation.answering.scorer import Likely, Question, Said, Way
+from nlp_skills.i18n import _
+from nlp_skills.schema.source import LlmSettings
+from nlp_skills.schema.task import OutputFormat
+from nlp_skills.schema.version import Sampling
+from nlp_skills.workspace.folder import TaskFolder
+
+IN_TASK = ("evaluation", "endpoint")
+# Of how many likely tokens a place is told: the most that OpenAI allows.
+_LIKELY = 20
+
+
+def open(settings: LlmSettings, folder: TaskFolder, *, at: tuple[str, ...] = IN_TASK) -> Endpoint:  # noqa: A001
+    """A scorer for the model that `settings` name; nothing is asked and no key is needed yet.
+
+    `at` is where the settings stand in task.yaml, which problems point to.
+
+    Raises:
+        Invalid: a variable is not set, or `max_cost` stands beside a model whose price nobody knows.
+    """
+    return Endpoint(settings, folder, at)
+
+
+def recording_path(folder: TaskFolder, name: str) -> Path:
+    """Where what models answered in evaluations is recorded."""
+    return folder.root / "benchmarks" / "recorded" / f"{name}.jsonl"
+
+
+class Endpoint:
+    """A `Scorer`. `cost`: US dollars paid through it, `worth`: what its answers cost when they were first asked for;
+    both are None where no price is known. `recording` may be set to None, or to another one.
+    """
+
+    backend = "endpoint"
+    ways: tuple[Way, ...] = ("constrained", "free")
+
+    def __init__(self, settings: LlmSettings, folder: TaskFolder, at: tuple[str, ...] = IN_TASK) -> None:
+        self.settings = settings
+        self.asked = llm.Model.of(settings, folder, at)
+        self.model = self.asked.shown
+        self.recording: Recording | None = Recording(recording_path(folder, at[-1]))
+        self.cost: float | None = 0.0
+        self.worth: float | None = 0.0
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of provider, host, model and settings. That a server has another model of that name by now, nobody sees."""
+        found = self.asked.settings
+        host = urlsplit(self.asked.address).netloc.rpartition("@")[2]
+        decisive = [found.provider, host, found.model, found.system_prompt, found.temperature, found.max_tokens]
+        return files.sha256_bytes(lines.canonical(decisive))
+
+    @property
+    def dropped(self) -> list[str]:
+        """What the server refused and was then asked without."""
+        return self.asked.dropped
+
+    def likelihood(self, questions: Sequence[Question], answers: Sequence[str]) -> Iterator[Likely]:
+        """Not among the ways."""
+        raise NotImplementedError("a chat protocol does not say how likely a given answer is")
+
+    def generate(
+        self, questions: Sequence[Question], sampling: Sampling, output: OutputFormat | None
+    ) -> Iterator[Said]:
+        """As `Scorer.generate`. A server that ignores the schema is taken at its word.
+
+        What the settings say of `temperature` and `max_tokens` goes before `sampling`: another model has other
+        tokens, and its thinking counts among them.
+
+        Raises:
+            Invalid: no key, one that is refused, or a model or setting that the server does not know.
+            Unavailable: the server cannot be reached, is too slow or has no credit left, or `max_cost` would be
+                passed. What was under way is waited for, given and recorded before.
+        """
+        form = Form.of(output)
+        problem: BaseException | None = None
+        waiting, running = iter(questions), set[Future[Said]]()
+        with ThreadPoolExecutor(self.settings.concurrency) as pool:
+            while True:
+                while problem is None and len(running) < self.settings.concurrency:
+                    question = next(waiting, None)
+                    if question is None:
+                        break
+                    running.add(pool.submit(self._said, question, sampling, form))
+                if not running:
+                    break
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    if (failed := future.exception()) is None:
+                        yield future.result()
+                    problem = problem or failed
+        self._tell_dropped()
+        if problem is not None:
+            raise problem
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.asked.close()
+
+    def options(self, sampling: Sampling, form: Form) -> dict[str, Any]:
+        """What is asked for beside the settings."""
+        found: dict[str, Any] = {}
+        if self.settings.temperature is None:
+            found["temperature"] = sampling.temperature
+        if sampling.top_p < 1:
+            found["top_p"] = sampling.top_p
+        if self.settings.provider == "openai":
+            found["logprobs"] = _LIKELY if form.labels else 0
+        return found
+
+    def messages(self, question: Question) -> list[Message]:
+        """The conversation; a system prompt of the settings takes the place of the version's own."""
+        if self.settings.system_prompt and question.messages[0]["role"] == "system":
+            return question.messages[1:]
+        return question.messages
+
+    def prompt_sha256(self, question: Question) -> str:
+        """The hash of the conversation as it is sent, as JSON."""
+        own = self.settings.system_prompt
+        system = [{"role": "system", "content": own}] if own else []
+        return files.sha256_bytes(lines.canonical([*system, *self.messages(question)]))
+
+    def _said(self, question: Question, sampling: Sampling, form: Form) -> Said:
+        try:
+            answer = self.asked.ask(
+                self.messages(question),
+                schema=form.schema,
+                seed=sampling.seed,
+                options=self.options(sampling, form),
+                recording=self.recording,
+            )
+        except Invalid as problem:
+            # It may be this row that the server cannot take.
+            problem.cause = _("at row {row}: {cause}", row=question.row + 1, cause=problem.cause or "")
+            raise
+        self._count(answer)
+        return Said(
+            row=question.row,
+            text=form.bare(answer.text),
+            prompt_sha256=self.prompt_sha256(question),
+            seconds=answer.seconds or 0.0,
+            probability=form.probability(answer),
+            cut=answer.finish == "length",
+        )
+
+    def _count(self, answer: llm.Answer) -> None:
+        with self._lock:
+            self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
+            self.worth = None if self.worth is None or answer.worth is None else self.worth + answer.worth
+
+    def _tell_dropped(self) -> None:
+        for name in self.dropped:
+            if name not in self._told:
+                self._told.add(name)
+                progress.notice(_("{model} was asked without {name}, which it refuses", model=self.model, name=name))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an answer is asked for. A bare value travels as the one property (`wrapped`) of an object, since most
+    servers enforce nothing but objects. `labels`: the choices, where an answer is one of them.
+    """
+
+    schema: dict[str, Any] | None = None
+    wrapped: str | None = None
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, output: OutputFormat | None) -> Form:
+        """The form of answers within `output`'s schema; None: as they come."""
+        if output is None:
+            return cls()
+        name, prop = next(iter(output.schema_.items()))
+        if output.type == "text" and prop.type == "string" and not prop.choices:
+            return cls()
+        alone = len(output.schema_) == 1 and prop.type == "string"
+        labels = tuple(str(choice) for choice in prop.choices) if alone else ()
+        return cls(_closed(output.json_schema()), name if output.type == "text" else None, labels)
+
+    def bare(self, text: str) -> str:
+        """The answer as the model was to give it, out of its object; a text that is no such object as it is."""
+        value = _value(text, self.wrapped) if self.wrapped else None
+        if value is None:
+            return text
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    def probability(self, answer: llm.Answer) -> float | None:
+        """How sure the server was: of one label against the others, else of the whole text; None where unknown."""
+        if not answer.tokens:
+            return None
+        if not self.labels:
+            return token_logs.of_text(answer.tokens, answer.text)
+        value = _value(answer.text, self.wrapped or next(iter((self.schema or {}).get("properties", {})), ""))
+        if value not in self.labels:
+            return None
+        spelled = [json.dumps(label, ensure_ascii=False) for label in self.labels]
+        return token_logs.of_label(answer.tokens, answer.text, self.labels.index(value), spelled)
+
+
+def _value(text: str, name: str) -> Any:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found.get(name) if isinstance(found, dict) else None
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with every object of known properties closed to others, as strict servers want it."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: value if key in ("enum", "const", "default") else _closed(value) for key, value in schema.items()}
+    return {**found, "additionalProperties": False} if "properties" in found and "type" in found else found
