@@ -103,17 +103,31 @@ def load(folder: TaskFolder, version: str | None = None) -> Loaded:
     place = device.pick(cuda_devices=folder.task().execution.cuda_devices)
     trained = weights(folder.root, found)
     if found.adapter_path is None:
-        whole = str(trained)
-        network, tokenizer = base_model.load_model(whole, place), base_model.load_tokenizer(whole)
+        network = base_model.load_model(str(trained), place)
     else:
         pinned: Any = {"root": folder.root, "revision": found.base_model_revision}
         _same_base(found, pinned)
         base = base_model.load_model(found.base_model, place, quantization=found.quantization, **pinned)
         network = adapters.on_top(base, trained)
-        tokenizer = base_model.load_tokenizer(found.base_model, **pinned)
+    return Loaded(network.eval(), tokenizer(folder, found), Renderer.from_model_info(found), place)
+
+
+def tokenizer(folder: TaskFolder, found: ModelInfo) -> Any:
+    """The tokenizer a version is asked with, its chat template included.
+
+    Raises:
+        Unavailable: the training extra or the base model is missing.
+    """
+    need("train", "transformers")
+    from nlp_skills.training import base_model
+
+    if found.adapter_path is None:
+        loaded = base_model.load_tokenizer(str(weights(folder.root, found)))
+    else:
+        loaded = base_model.load_tokenizer(found.base_model, root=folder.root, revision=found.base_model_revision)
     if found.chat_template is not None:
-        tokenizer.chat_template = found.chat_template
-    return Loaded(network.eval(), tokenizer, Renderer.from_model_info(found), place)
+        loaded.chat_template = found.chat_template
+    return loaded
 
 
 def _same_base(found: ModelInfo, pinned: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,15 +10,26 @@ from typing import Any
 from nlp_skills import files
 from nlp_skills.data import rows as lines
 from nlp_skills.data import snapshot
-from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import metrics, model
+from nlp_skills.data.render import Renderer
+from nlp_skills.errors import Invalid, Problem
+from nlp_skills.evaluation import kinds, marks, model
+from nlp_skills.evaluation.answering import candidates
+from nlp_skills.evaluation.answering.candidates import Candidate
 from nlp_skills.i18n import _
-from nlp_skills.schema.task import PLACEHOLDER, Task
-from nlp_skills.schema.version import ModelInfo, SplitFile
+from nlp_skills.schema.task import PLACEHOLDER, Evaluation, Task
+from nlp_skills.schema.version import Kind, ModelInfo, Sampling, SplitFile
 from nlp_skills.workspace import lifecycle, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 Row = dict[str, Any]
+
+# How much longer than the longest right answer an answer may get before it is cut off.
+_LONGER = 1.5
+_MORE_TOKENS = 8
+# Where no answer is known to measure by.
+_UNKNOWN_TOKENS = 256
+# Of answers by bytes; the one with the most tokens is among them.
+_LONGEST_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -30,26 +42,85 @@ class Subject:
     info: ModelInfo
 
     @property
+    def kind(self) -> Kind:
+        """What an answer is."""
+        return kinds.of(self.task.task_type, self.info.output_format)
+
+    @property
     def label_field(self) -> str:
         return str(self.info.output_format.label_field)
 
     @property
     def labels(self) -> list[str]:
-        """The classes, in the order of the schema."""
-        return self.info.output_format.labels
+        """The classes, in the order of the schema; none where answers are no classes."""
+        return self.info.output_format.labels if self.kind in ("label", "labels") else []
 
     @property
     def fields(self) -> list[str]:
         """The row's fields that the prompt shows."""
         return list(dict.fromkeys(PLACEHOLDER.findall(self.info.input_template)))
 
+    @property
+    def settings(self) -> Evaluation:
+        """How task.yaml wants versions to be asked."""
+        return self.task.evaluation or Evaluation()
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """How a row is asked."""
+        return Renderer.from_model_info(self.info)
+
     @cached_property
     def test(self) -> list[Row]:
         return self.rows("test")
 
     @cached_property
-    def gold(self) -> list[str]:
-        return [row[self.label_field] for row in self.test]
+    def gold(self) -> list[Any]:
+        """Each test row's right answer, in its kind's form."""
+        return [self.right(row) for row in self.test]
+
+    def right(self, row: Row) -> Any:
+        """A row's right answer, in its kind's form."""
+        return kinds.form(self.kind, self.info.output_format, row)
+
+    @cached_property
+    def listed(self) -> list[Candidate] | None:
+        """All the answers there are, by the schema and the rows of train and valid; None where they are many."""
+        if self.kind == "label":
+            return candidates.alone(self.renderer)
+        return candidates.lists(self.renderer, self.learnt()) if self.kind == "labels" else None
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """How text is drawn: as task.yaml says, long enough for half as much again as the longest answer of train and
+        valid. Test is never looked at for that.
+        """
+        asked = self.settings
+        return Sampling(
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            max_new_tokens=asked.max_new_tokens or int(self._longest() * _LONGER) + _MORE_TOKENS,
+            seed=asked.seed if asked.temperature else None,
+        )
+
+    def learnt(self) -> Iterator[Row]:
+        """The rows of train and valid, as far as they are there and have an answer."""
+        wanted = set(self.info.output_format.schema_)
+        for split in ("train", "valid"):
+            if self.folder.split(split).is_file():
+                yield from (row for row in lines.read(self.folder.split(split)) if wanted <= set(row))
+
+    def _longest(self) -> int:
+        """Tokens of the longest right answer of train and valid; its bytes, never fewer, where no tokenizer is here."""
+        answers = {self.renderer.answer(row) for row in self.learnt()}
+        longest = sorted(answers, key=lambda text: -len(text.encode()))[:_LONGEST_LOOKED_AT]
+        if not longest:
+            return _UNKNOWN_TOKENS
+        try:
+            tokenizer = model.tokenizer(self.folder, self.info)
+        except Problem:
+            return len(longest[0].encode())
+        return max(map(len, tokenizer(longest, add_special_tokens=False)["input_ids"]))
 
     @cached_property
     def keys(self) -> list[str]:
@@ -62,8 +133,23 @@ class Subject:
 
     @cached_property
     def fingerprint(self) -> str:
-        """One hash of what is asked of which model."""
-        return model.digest([model.fingerprint(self.folder.root, self.info), self.test_hash])
+        """One hash of what is asked of which model, and of how it is asked where that decides what it says."""
+        asked: list[Any] = [model.fingerprint(self.folder.root, self.info), self.test_hash]
+        if self.listed is None or self.kind != "label":
+            how = self.settings.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"})
+            asked.append([how, *(self._hash(split) for split in ("train", "valid"))])
+        return model.digest(asked)
+
+    def _hash(self, split: str) -> str | None:
+        path = self.folder.split(split)
+        return files.sha256_file(path) if path.is_file() else None
+
+    def stamp(self) -> list[tuple[str, int, int]]:
+        """What tells, without reading them, whether the model or the test rows were replaced meanwhile."""
+        trained = model.weights(self.folder.root, self.info)
+        paths = [self.version.model_info_path, self.folder.split("test"), *sorted(trained.glob("*"))]
+        stats = [(path.name, path.stat()) for path in paths if path.is_file()]
+        return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
 
     def rows(self, split: str) -> list[Row]:
         return list(lines.read(self.folder.split(split)))
@@ -79,8 +165,8 @@ def choose(folder: TaskFolder, version: str | None = None) -> Subject:
     """The version to evaluate, once everything it needs is known to be there.
 
     Raises:
-        Invalid: an archived task, not a classification task, a metric we do not compute, nothing trained, a training
-            of it that goes on, or a test split that is missing, empty, broken or not the version's.
+        Invalid: an archived task, a metric we do not compute, nothing trained, a training of it that goes on, or a
+            test split that is missing, empty, broken or not the version's.
     """
     subject = asked(folder, version)
     status = subject.version.status()
@@ -91,58 +177,38 @@ def choose(folder: TaskFolder, version: str | None = None) -> Subject:
 
 
 def asked(folder: TaskFolder, version: str | None = None) -> Subject:
-    """A version that can be asked for labels; nothing is said of the test rows, and they are not looked at.
+    """A version that can be asked; nothing is said of the test rows, and they are not looked at.
 
     Raises:
-        Invalid: an archived task, not a classification task, a metric we do not compute, or nothing trained.
+        Invalid: an archived task, a metric we do not compute, or nothing trained.
     """
     task, chosen = folder.task(), folder.existing_version(version)
     lifecycle.refuse_archived(folder, task)
-    _check_task(task, folder)
+    _check_metrics(task, folder)
     subject = Subject(folder, chosen, task, model.info(chosen))
     _check_answer(subject)
     return subject
 
 
-def _check_task(task: Task, folder: TaskFolder) -> None:
-    if task.task_type != "classification":
-        raise Invalid(
-            _("only classification tasks can be evaluated yet; this one is {type}", type=task.task_type),
-            file=folder.task_path,
-            mend=_("score its answers with your own script for now"),
-        )
-    if task.multi_label:
-        raise Invalid(
-            _("tasks with several labels a row cannot be evaluated yet"),
-            file=folder.task_path,
-            cause=_("the property {name} is a list of labels", name=str(task.label_field)),
-            mend=_("score its answers with your own script for now"),
-        )
-    wanted = task.success_criteria.primary_metric
-    if wanted not in metrics.NAMES:
-        raise Invalid(
-            _("the metric {name} is not one we compute", name=wanted),
-            file=folder.task_path,
-            mend=_("set success_criteria.primary_metric to one of: {names}", names=", ".join(metrics.NAMES)),
-        )
+def _check_metrics(task: Task, folder: TaskFolder) -> None:
+    try:
+        marks.primary(task)
+    except Invalid as problem:
+        problem.file = folder.task_path
+        raise
 
 
 def _check_answer(subject: Subject) -> None:
-    names = list(subject.info.output_format.schema_)
-    if len(names) > 1:
-        raise Invalid(
-            _("answers with more than one property cannot be evaluated yet"),
-            file=subject.folder.task_path,
-            cause=_("the answer has: {names}", names=", ".join(names)),
-            mend=_("keep only {name} in output_format.schema and train again", name=subject.label_field),
-        )
-    if subject.info.output_format.multi_label:
-        raise Invalid(
-            _("version {version} was trained to give several labels", version=subject.version.name),
-            file=subject.version.model_info_path,
-            cause=_("the task now wants one"),
-            mend=_("train again, as task.yaml now says: nlp-skills new-version"),
-        )
+    """The version's answers must be what the task's are today, or they could not be judged by its criteria."""
+    today = kinds.of(subject.task.task_type, subject.task.output_format)
+    if today == subject.kind and (subject.kind not in ("label", "labels") or subject.info.output_format.labels):
+        return
+    raise Invalid(
+        _("version {version} was trained to give other answers than the task now wants", version=subject.version.name),
+        file=subject.version.model_info_path,
+        cause=_("it gives {given}, and the task wants {wanted}", given=subject.kind, wanted=today),
+        mend=_("train again, as task.yaml now says: nlp-skills new-version"),
+    )
 
 
 def _check_test(subject: Subject) -> None:
@@ -169,6 +235,23 @@ def _check_test(subject: Subject) -> None:
             cause=_("it has changed since the version's data snapshot"),
             mend=_("bring the file back, or: nlp-skills train --version {version} --again", version=name),
         )
+    _check_ids(subject)
+
+
+def _check_ids(subject: Subject) -> None:
+    """Rows that are the same may share an `id`; two that differ may not, or nobody could tell which was meant."""
+    seen: dict[bytes, Row] = {}
+    for line, row in enumerate(subject.test, 1):
+        if row.get("id") is None:
+            continue
+        if seen.setdefault(lines.canonical(row["id"]), row) != row:
+            raise Invalid(
+                _("two test rows that differ have the same id"),
+                file=subject.folder.split("test"),
+                line=line,
+                cause=f"id = {lines.brief(row['id'])}",
+                mend=_("give each row an id of its own at its source, then: nlp-skills regenerate"),
+            )
 
 
 def _looked_at(subject: Subject) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,9 +28,7 @@ def processors(model: Any, tokenizer: Any, output: OutputFormat) -> Callable[[],
     # Weights may have more places than the tokenizer has words.
     words = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=model.config.get_text_config().vocab_size)
     try:
-        grammar = xgrammar.GrammarCompiler(words).compile_json_schema(
-            output.json_schema(), any_whitespace=False, separators=(", ", ": ")
-        )
+        grammar = _grammar(xgrammar.GrammarCompiler(words), output)
     except RuntimeError as error:
         raise Invalid(
             _("no grammar can be made of output_format.schema, so that answers cannot be held to it"),
@@ -37,3 +36,11 @@ def processors(model: Any, tokenizer: Any, output: OutputFormat) -> Callable[[],
             mend=_("write the schema more simply: type, enum, items, properties, required"),
         ) from error
     return lambda: LogitsProcessor(grammar)
+
+
+def _grammar(compiler: Any, output: OutputFormat) -> Any:
+    (part, *_others) = output.schema_.values()
+    if output.type == "text" and part.type == "string":
+        return compiler.compile_regex("|".join(re.escape(str(choice)) for choice in part.choices))
+    schema = output.json_schema() if output.type == "json" else part.model_dump(exclude_none=True)
+    return compiler.compile_json_schema(schema, any_whitespace=False, separators=(", ", ": "))
