@@ -1,6 +1,11 @@
 """What a model has to beat: simple means fitted on train, the untrained base model, an endpoint, a person's rules.
 
-In: what is evaluated, and the names that `choose` gives. Out: `measure(...)`, an answer to every test row by name.
+In: what is evaluated, the names that `choose` gives, how the version is asked. Out: `measure(...)`, each one's answers.
+
+    wanted = baselines.choose(option, task, kind, endpoint=bool(settings))
+    manner = baselines.Manner(sampling, way, listed)
+    others = baselines.measure(chosen, wanted, manner, base=lambda: scorer.untrained(fingerprint), endpoint=settings)
+
 A fine-tuned model that loses to TF-IDF with logistic regression is not worth its GPU; the report says so first.
 """
 
@@ -18,7 +23,7 @@ from nlp_skills.evaluation.baselines.choice import (
     usual,
 )
 from nlp_skills.evaluation.baselines.fitted import answers, majority, tfidf
-from nlp_skills.evaluation.baselines.measuring import measure
+from nlp_skills.evaluation.baselines.measuring import Manner, measure
 from nlp_skills.evaluation.baselines.rules import rule_file
 from nlp_skills.evaluation.baselines.similar import unspaced
 
@@ -31,6 +36,7 @@ __all__ = [
     "NEAREST",
     "RULES",
     "TFIDF",
+    "Manner",
     "answers",
     "choose",
     "majority",
