@@ -23,7 +23,7 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 # Learning rates that people use. TRL's own defaults are 2e-5 (sft) and 1e-6 (preferences), all weights trained;
 # "LoRA Without Regret" (Thinking Machines, 2025) finds that adapters want about ten times as much.
-_USUAL = {
+USUAL = {
     (False, "full"): (1e-6, 1e-4),
     (False, "adapter"): (1e-5, 2e-3),
     (True, "full"): (1e-7, 1e-5),
@@ -227,7 +227,7 @@ class _Look:
     def rate(self) -> Iterator[Finding]:
         """Whether the learning rate is one that people use for this method and adapter."""
         config = self.config
-        low, high = _USUAL[config.method in PREFERENCE_METHODS, "full" if config.adapter == "full" else "adapter"]
+        low, high = USUAL[config.method in PREFERENCE_METHODS, "full" if config.adapter == "full" else "adapter"]
         if low <= config.learning_rate <= high:
             return
         text = _("a learning rate of {rate} is unusual for {method} with {adapter}; usual is {low} to {high}",

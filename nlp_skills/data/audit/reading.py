@@ -51,7 +51,7 @@ def entries(folder: TaskFolder, task: Task) -> tuple[list[Entry], dict[str, int]
         path = folder.split(name)
         if not path.is_file():
             raise Invalid(_("file not found"), file=path, mend="nlp-skills regenerate")
-        for entry in _rows(path, name, task):
+        for entry in split_entries(path, name, task):
             if entry is None:
                 bad[name] += 1
             else:
@@ -66,7 +66,12 @@ def entries(folder: TaskFolder, task: Task) -> tuple[list[Entry], dict[str, int]
     return found, bad
 
 
-def _rows(path: Path, name: str, task: Task) -> Iterator[Entry | None]:
+def split_entries(path: Path, name: str, task: Task) -> Iterator[Entry | None]:
+    """The rows of one split in their order; None for a bad one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     shape = lines.Shape(task.input_fields, output_shape(task))
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
