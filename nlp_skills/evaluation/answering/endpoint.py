@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from nlp_skills.data import rows as lines
 from nlp_skills.data.render import Message
 from nlp_skills.data.sources.recording import Recording
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation.answering import token_logs
+from nlp_skills.evaluation.answering import together, token_logs
 from nlp_skills.evaluation.answering.scorer import Likely, Question, Said, Way
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import LlmSettings
@@ -99,25 +98,12 @@ class Endpoint:
                 passed. What was under way is waited for, given and recorded before.
         """
         form = Form.of(output)
-        problem: BaseException | None = None
-        waiting, running = iter(questions), set[Future[Said]]()
-        with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            while True:
-                while problem is None and len(running) < self.settings.concurrency:
-                    question = next(waiting, None)
-                    if question is None:
-                        break
-                    running.add(pool.submit(self._said, question, sampling, form))
-                if not running:
-                    break
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    if (failed := future.exception()) is None:
-                        yield future.result()
-                    problem = problem or failed
-        self._tell_dropped()
-        if problem is not None:
-            raise problem
+        try:
+            yield from together.asked(
+                lambda question: self._said(question, sampling, form), questions, self.settings.concurrency
+            )
+        finally:
+            self._tell_dropped()
 
     def close(self) -> None:
         """Close the connections."""
@@ -201,7 +187,7 @@ class Form:
             return cls()
         alone = len(output.schema_) == 1 and prop.type == "string"
         labels = tuple(str(choice) for choice in prop.choices) if alone else ()
-        return cls(_closed(output.json_schema()), name if output.type == "text" else None, labels)
+        return cls(closed(output.json_schema()), name if output.type == "text" else None, labels)
 
     def bare(self, text: str) -> str:
         """The answer as the model was to give it, out of its object; a text that is no such object as it is."""
@@ -231,11 +217,11 @@ def _value(text: str, name: str) -> Any:
     return found.get(name) if isinstance(found, dict) else None
 
 
-def _closed(schema: Any) -> Any:
+def closed(schema: Any) -> Any:
     """The schema with every object of known properties closed to others, as strict servers want it."""
     if isinstance(schema, list):
-        return [_closed(part) for part in schema]
+        return [closed(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: value if key in ("enum", "const", "default") else _closed(value) for key, value in schema.items()}
+    found = {key: value if key in ("enum", "const", "default") else closed(value) for key, value in schema.items()}
     return {**found, "additionalProperties": False} if "properties" in found and "type" in found else found
