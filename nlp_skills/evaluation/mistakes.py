@@ -20,8 +20,11 @@ from nlp_skills.data import rows as lines
 from nlp_skills.data.load import load
 from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid, Problem
-from nlp_skills.evaluation import model, predict, subject
-from nlp_skills.evaluation.predict import Answer, Partial
+from nlp_skills.evaluation import model, subject
+from nlp_skills.evaluation.answering import transformers
+from nlp_skills.evaluation.answering.ask import ask
+from nlp_skills.evaluation.answering.partial import Partial
+from nlp_skills.evaluation.answering.scorer import Answer
 from nlp_skills.evaluation.subject import Subject
 from nlp_skills.i18n import _
 from nlp_skills.workspace import lock
@@ -88,16 +91,23 @@ def make(folder: TaskFolder, version: str | None = None, *, margin: float | None
 def _chosen(folder: TaskFolder, version: str | None) -> Subject:
     task = folder.task()
     if task.task_type != "classification" or task.multi_label:
-        raise Invalid(
-            _("mistakes can be told from right answers where a row has one label; this task is of another kind"),
-            file=folder.task_path,
-            mend=_("write {path} yourself: a row is {form}",
-                   path="data/preferences/train.jsonl", form="{prompt, chosen, rejected}"),
-        )  # fmt: skip
+        raise _another_kind(folder)
     current = folder.existing_version(version)
     if version is None and current.model_info() is None:
         version = current.config().init_from
-    return subject.asked(folder, version)
+    chosen = subject.asked(folder, version)
+    if chosen.listed is None:
+        raise _another_kind(folder)
+    return chosen
+
+
+def _another_kind(folder: TaskFolder) -> Invalid:
+    return Invalid(
+        _("mistakes can be told from right answers where a row has one label; this task is of another kind"),
+        file=folder.task_path,
+        mend=_("write {path} yourself: a row is {form}",
+               path="data/preferences/train.jsonl", form="{prompt, chosen, rejected}"),
+    )  # fmt: skip
 
 
 def _make(chosen: Subject, rows: dict[str, list[Row]], margin: float | None) -> Made:
@@ -113,12 +123,11 @@ def _make(chosen: Subject, rows: dict[str, list[Row]], margin: float | None) -> 
 
 
 def _answers(chosen: Subject, rows: dict[str, list[Row]]) -> dict[str, list[Answer]]:
-    loaded = model.load(chosen.folder, chosen.version.name)
-    found = {}
+    scorer, found = transformers.load(chosen.folder, chosen.version.name), {}
     for split, given in rows.items():
         title = _("ask {version}: {split}", version=chosen.version.name, split=split)
         partial = _partial(chosen, split)
-        found[split] = predict.ask(loaded, given, chosen.labels, chosen.label_field, partial, title) if given else []
+        found[split] = ask(scorer, given, chosen.renderer, chosen.kind, None, partial, title, way="likelihood")
     return found
 
 
@@ -143,11 +152,12 @@ def _pairs(chosen: Subject, rows: Sequence[Row], answers: Sequence[Answer], marg
 
 def _rejected(right: str, answer: Answer, margin: float) -> str | None:
     """The answer to learn away from: the wrong one it gave, or the one it came near to giving; None for neither."""
+    shares = answer.probabilities or {}
     if answer.predicted != right:
-        return answer.predicted
-    if answer.probabilities[right] >= margin:
+        return str(answer.predicted)
+    if shares[right] >= margin:
         return None
-    return max((label for label in answer.probabilities if label != right), key=answer.probabilities.__getitem__)
+    return max((label for label in shares if label != right), key=shares.__getitem__)
 
 
 def _counted(chosen: Subject, rows: Sequence[Row], answers: Sequence[Answer], pairs: int) -> Counts:

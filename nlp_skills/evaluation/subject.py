@@ -12,11 +12,12 @@ from nlp_skills.data import rows as lines
 from nlp_skills.data import snapshot
 from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid, Problem
-from nlp_skills.evaluation import kinds, marks, model
+from nlp_skills.evaluation import kinds, marks, model, own_metrics
 from nlp_skills.evaluation.answering import candidates
 from nlp_skills.evaluation.answering.candidates import Candidate
+from nlp_skills.evaluation.own_metrics import Own
 from nlp_skills.i18n import _
-from nlp_skills.schema.task import PLACEHOLDER, Evaluation, Task
+from nlp_skills.schema.task import PLACEHOLDER, Evaluation, SuccessCriteria, Task
 from nlp_skills.schema.version import Kind, ModelInfo, Sampling, SplitFile
 from nlp_skills.workspace import lifecycle, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -54,6 +55,21 @@ class Subject:
     def labels(self) -> list[str]:
         """The classes, in the order of the schema; none where answers are no classes."""
         return self.info.output_format.labels if self.kind in ("label", "labels") else []
+
+    @cached_property
+    def criteria(self) -> SuccessCriteria:
+        """The success criteria, with the metric that decides."""
+        return marks.criteria(self.task, self.folder.root)
+
+    @cached_property
+    def own_metrics(self) -> list[Own]:
+        """The metrics of the task's own."""
+        return own_metrics.load(self.folder.root)
+
+    @property
+    def fewest_labels(self) -> int:
+        """Where a row has several labels: as many as it has at least."""
+        return min((len(candidate.labels) for candidate in self.listed or ()), default=0)
 
     @property
     def fields(self) -> list[str]:
@@ -172,6 +188,9 @@ def choose(folder: TaskFolder, version: str | None = None) -> Subject:
     status = subject.version.status()
     if status is not None and runs.alive(status):
         raise runs.busy(subject.version, status)
+    # For what may be wrong with them: it is said before a model is asked.
+    marks.criteria(subject.task, folder.root)
+    own_metrics.load(folder.root)
     _check_test(subject)
     return subject
 
@@ -184,18 +203,9 @@ def asked(folder: TaskFolder, version: str | None = None) -> Subject:
     """
     task, chosen = folder.task(), folder.existing_version(version)
     lifecycle.refuse_archived(folder, task)
-    _check_metrics(task, folder)
     subject = Subject(folder, chosen, task, model.info(chosen))
     _check_answer(subject)
     return subject
-
-
-def _check_metrics(task: Task, folder: TaskFolder) -> None:
-    try:
-        marks.primary(task)
-    except Invalid as problem:
-        problem.file = folder.task_path
-        raise
 
 
 def _check_answer(subject: Subject) -> None:

@@ -168,10 +168,12 @@ def skewed(folder: TaskFolder) -> list[dict[str, str]]:
 
 def recall(folder: TaskFolder, rows: list[dict[str, str]]) -> float:
     """The share of rows, all of one class, that the trained version gives this class."""
-    from nlp_skills.evaluation import model, predict
+    from nlp_skills.evaluation.answering import transformers
+    from nlp_skills.evaluation.answering.ask import ask
+    from nlp_skills.evaluation.answering.partial import Partial
 
-    partial = predict.Partial(folder.root / "asked.partial", "one")
-    answers = predict.ask(model.load(folder, "v1"), rows, list(LABELS), "label", partial, "asking")
+    scorer = transformers.load(folder, "v1")
+    answers = ask(scorer, rows, scorer.loaded.renderer, "label", None, Partial(folder.root / "x.partial", "one"), "ask")
     return sum(answer.predicted == row["label"] for answer, row in zip(answers, rows, strict=True)) / len(rows)
 
 

@@ -52,10 +52,17 @@ class Said:
 class Scorer(Protocol):
     """A model that can be asked. `fingerprint` hashes everything that decides its answers."""
 
-    backend: str
-    model: str
-    fingerprint: str
-    ways: tuple[Way, ...]
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def ways(self) -> tuple[Way, ...]: ...
 
     def likelihood(self, questions: Sequence[Question], answers: Sequence[str]) -> Iterator[Likely]:
         """Of each answer's text after each question; rows come in any order, as soon as they are known."""

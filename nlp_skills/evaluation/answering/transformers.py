@@ -29,6 +29,7 @@ class Scorer:
 
     def __init__(self, loaded: Loaded, name: str, fingerprint: str) -> None:
         self.loaded, self.model, self.fingerprint = loaded, name, fingerprint
+        self.device = loaded.device.name
 
     def likelihood(self, questions: Sequence[Question], answers: Sequence[str]) -> Iterator[Likely]:
         """As `scorer.Scorer.likelihood`.

@@ -1,0 +1,138 @@
+"""Asking a version, or another model in its stead, the test rows: in the way that fits, and what else that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nlp_skills.data import rows as lines
+from nlp_skills.evaluation import model
+from nlp_skills.evaluation.answering import threshold
+from nlp_skills.evaluation.answering.ask import HALF, above, ask, way_of
+from nlp_skills.evaluation.answering.partial import Partial
+from nlp_skills.evaluation.answering.scorer import Answer, Scorer, Way
+from nlp_skills.evaluation.subject import Row, Subject
+from nlp_skills.i18n import _
+from nlp_skills.schema.version import Asked
+
+# Rows that are also asked without the schema's help, which shows how much of a parse rate is the grammar's.
+UNCONSTRAINED_ROWS = 200
+# Rows of valid that a threshold is chosen by.
+_VALID_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Given:
+    """The answers to all test rows, how they were had, and to some of them, by row, those without the schema's help."""
+
+    answers: list[Answer]
+    asked: Asked | None = None
+    unconstrained: dict[int, Answer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One round of questions. `folder` is where answers are kept until all are there."""
+
+    chosen: Subject
+    scorer: Scorer
+    folder: Path
+
+    @property
+    def way(self) -> Way:
+        """How the test rows are asked."""
+        return way_of(self.chosen.kind, self.chosen.renderer, self.scorer.ways, self.chosen.listed)
+
+    def all(self) -> Given:
+        """Ask everything that results need of this model; what an interrupted round has is not asked again.
+
+        Raises:
+            Problem: what the scorer raises; the answers until then are kept.
+        """
+        way, chosen = self.way, self.chosen
+        answers = self._ask("predictions", chosen.test, way, _("evaluate {version}", version=self._name))
+        taken_from = None
+        if chosen.kind == "labels" and way == "likelihood":
+            taken_from = self._threshold()
+            answers = [above(answer, taken_from, least=chosen.fewest_labels) for answer in answers]
+        free: dict[int, Answer] = {}
+        if way == "constrained":
+            places = spread(len(answers), UNCONSTRAINED_ROWS)
+            title = _("without the schema's help")
+            said = self._ask("unconstrained", [chosen.test[place] for place in places], "free", title)
+            free = dict(zip(places, said, strict=True))
+        asked = Asked(
+            way=way,
+            backend=self.scorer.backend,
+            model=self.scorer.model,
+            sampling=None if way == "likelihood" else chosen.sampling,
+            threshold=taken_from,
+        )
+        return Given(answers, asked, free)
+
+    def forget(self) -> None:
+        """Remove what was kept of the round: it is in the predictions now, or is to be asked anew."""
+        forget(self.folder)
+
+    @property
+    def _name(self) -> str:
+        return self.chosen.version.name if self.scorer.backend == "transformers" else self.scorer.model
+
+    def _ask(self, name: str, rows: Sequence[Row], way: Way, title: str) -> list[Answer]:
+        chosen = self.chosen
+        return ask(
+            self.scorer,
+            rows,
+            chosen.renderer,
+            chosen.kind,
+            None if way == "likelihood" else chosen.sampling,
+            self._partial(name, way),
+            title,
+            way=way,
+            listed=chosen.listed,
+        )
+
+    def _partial(self, name: str, way: Way) -> Partial:
+        chosen = self.chosen
+        asked: list[Any] = [chosen.fingerprint, self.scorer.fingerprint, way, chosen.info.input_template]
+        if way != "likelihood":
+            asked.append(chosen.sampling.model_dump(mode="json"))
+        return Partial(self.folder / f"{name}.partial", model.digest(asked))
+
+    def _threshold(self) -> float:
+        """By the rows of valid; where there are none, a half."""
+        rows = _labelled(self.chosen)
+        rows = [rows[place] for place in spread(len(rows), _VALID_ROWS)]
+        if not rows:
+            return HALF
+        answers = self._ask("valid", rows, "likelihood", _("choose a threshold on valid"))
+        gold = [self.chosen.right(row) for row in rows]
+        return threshold.best(gold, answers, self.chosen.labels, self.chosen.criteria.primary_metric)
+
+
+def forget(folder: Path) -> None:
+    """Remove the answers that were kept in a folder until all are there."""
+    for name in ("predictions", "unconstrained", "valid"):
+        (folder / f"{name}.partial").unlink(missing_ok=True)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the places 0 to `count`, evenly spaced."""
+    taken = min(count, most)
+    return [place * count // taken for place in range(taken)]
+
+
+def _labelled(chosen: Subject) -> list[Row]:
+    """The rows of valid that can be asked and judged."""
+    if not chosen.folder.split("valid").is_file():
+        return []
+    known, name = set(chosen.labels), chosen.label_field
+    return [
+        row
+        for row in lines.read(chosen.folder.split("valid"))
+        if isinstance(row.get(name), list)
+        and known >= {str(label) for label in row[name]}
+        and all(field in row for field in chosen.fields)
+    ]
