@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from nlp_skills.schema.version import Kind
@@ -147,6 +147,13 @@ class Analysis:
     def worse(self) -> list[Slice]:
         """The slices that are significantly worse than the rest, the worst first."""
         return [part for part in self.slices if part.worse]
+
+    def first(self, limit: int | None) -> Analysis:
+        """The same with so many of each list that counts rows or sorts of errors; with all where no limit is given."""
+        if limit is None:
+            return self
+        names = ("confusions", "errors", "near_misses", "doubts")
+        return replace(self, **{name: getattr(self, name)[:limit] for name in names})
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""

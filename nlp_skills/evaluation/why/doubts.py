@@ -1,0 +1,85 @@
+"""Test rows whose label looks wrong; nothing is changed, a person decides.
+
+A version that is sure and wrong may have met a wrong label, or have learnt one. So a second opinion is asked that
+cannot share its mistakes: a linear model over words, fitted on train alone. A row is doubted where both are surer of
+the same other label than they are on average where that label is right (the threshold of confident learning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nlp_skills.evaluation.baselines.fitted import linear
+from nlp_skills.evaluation.why.findings import Doubt
+from nlp_skills.evaluation.why.material import Material
+
+# Splits of the test rows for a second opinion where there is no train.
+_FOLDS = 5
+
+Shares = Mapping[str, float]
+
+
+def of(material: Material) -> list[Doubt]:
+    """The doubted rows, those that both are surest about first; of tasks with one label a row."""
+    if material.kind != "label" or not (second := _second_opinion(material)):
+        return []
+    gold = material.gold
+    opinions = [[_own(row) for row in material.answered], second]
+    enough = [_usual(side, gold) for side in opinions]
+    found = []
+    for row, label in enumerate(gold):
+        suggested = material.predicted[row]
+        if suggested in (None, label) or not all(
+            side[row] and _best(side[row]) == suggested and side[row][suggested] >= usual.get(suggested, 1.0)
+            for side, usual in zip(opinions, enough, strict=True)
+        ):
+            continue
+        doubt = 1 - sum(side[row].get(label, 0.0) for side in opinions) / len(opinions)
+        number, text = material.numbers[row], material.texts[row]
+        found.append(Doubt(number, material.answered[row]["key"], text, label, suggested, round(doubt, 4)))
+    return sorted(found, key=lambda one: (-one.doubt, one.line))
+
+
+def _own(row: Mapping[str, Any]) -> dict[str, float]:
+    """What the version thought of each label; all of its answer where it only said that."""
+    shares = row.get("probabilities")
+    if isinstance(shares, dict) and shares:
+        return shares
+    return {} if row["predicted"] is None else {row["predicted"]: 1.0}
+
+
+def _usual(opinions: Sequence[Shares], gold: Sequence[str]) -> dict[str, float]:
+    """How sure of each label somebody is on average where it is the right one."""
+    found = {}
+    for label in set(gold):
+        own = [shares.get(label, 0.0) for shares, true in zip(opinions, gold, strict=True) if true == label]
+        found[label] = sum(own) / len(own)
+    return found
+
+
+def _best(shares: Shares) -> str:
+    return max(shares, key=lambda label: shares[label])
+
+
+def _second_opinion(material: Material) -> list[dict[str, float]]:
+    """What a linear model over words thinks of every test row; nothing where there is nothing to fit it on."""
+    model = linear(material.characters)
+    if len(set(material.train_answers)) > 1:
+        model.fit(material.train_texts, material.train_answers)
+        shares = model.predict_proba(material.texts)
+        return [dict(zip(map(str, model.classes_), map(float, each), strict=True)) for each in shares]
+    return _across(material, model)
+
+
+def _across(material: Material, model: Any) -> list[dict[str, float]]:
+    """Each test row by a model fitted on the other test rows."""
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    gold = material.gold
+    fewest = min(gold.count(label) for label in set(gold))
+    if len(set(gold)) < 2 or fewest < 2:
+        return []
+    folds = StratifiedKFold(min(_FOLDS, fewest), shuffle=True, random_state=0)
+    shares = cross_val_predict(model, material.texts, gold, cv=folds, method="predict_proba")
+    return [dict(zip(sorted(set(gold)), map(float, each), strict=True)) for each in shares]
