@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills.evaluation import likelihood
-from nlp_skills.evaluation.marks import Given, Kind
+from nlp_skills.evaluation import kinds, likelihood
+from nlp_skills.schema.task import PLACEHOLDER
+from nlp_skills.schema.version import Kind
 
 if TYPE_CHECKING:
     from nlp_skills.data.render import Renderer
@@ -42,9 +43,14 @@ class Questions:
         """The task's labels; none where it has none."""
         return [str(label) for label in self.renderer.output_format.labels]
 
-    def gold(self) -> list[tuple[str, ...]]:
-        """Each row's labels."""
-        return [self._classes(row) for row in self.rows]
+    def gold(self) -> list[Any]:
+        """Each row's right answer, in the form of its kind."""
+        return [kinds.form(self.kind, self.renderer.output_format, row) for row in self.rows]
+
+    def inputs(self) -> list[list[str]]:
+        """What each row's prompt shows of it."""
+        names = dict.fromkeys(PLACEHOLDER.findall(self.renderer.input_template))
+        return [[str(row[name]) for name in names if name in row] for row in self.rows]
 
     def label_ids(self) -> list[Ids] | None:
         """Each label's answer as token ids; None where an answer is more than a label, or not the same in every row."""
@@ -54,29 +60,20 @@ class Questions:
         spoken = {label: self.renderer.answer({str(output.label_field): label}) for label in self.labels}
         ids = {label: self.renderer.ids(self.tokenizer, self.rows[0], text)[1] for label, text in spoken.items()}
         own = zip(self.gold(), self.completions, strict=True)
-        return list(ids.values()) if all(ids.get(label) == said for (label,), said in own) else None
+        return list(ids.values()) if all(ids.get(label) == said for label, said in own) else None
 
-    def judged(self, row: Row, text: str) -> Given:
-        """What a text says as an answer to a row."""
+    def read(self, text: str) -> Any:
+        """What a text says as an answer, in the form of its kind; None where it says none."""
         answer = self.renderer.parse(text)
-        if answer is None:
-            return Given((), right=False, readable=False)
-        if self.kind == "answer":
-            return Given((), right=all(answer[name] == row.get(name) for name in answer))
-        labels = self._classes(answer)
-        return Given(labels, right=set(labels) == set(self._classes(row)))
-
-    def _classes(self, row: Row) -> tuple[str, ...]:
-        name = self.renderer.output_format.label_field
-        value = row.get(name) if name and self.kind != "answer" else None
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(dict.fromkeys(str(label) for label in values))
+        return None if answer is None else kinds.form(self.kind, self.renderer.output_format, answer)
 
 
 def ask(
     model: Any, questions: Questions, device: Device, on_rows: Callable[[int], None] = lambda _rows: None
-) -> tuple[list[Given], bool]:
+) -> tuple[list[Any], bool]:
     """The answer to every row, in their order, and whether they are in the model's own words.
+
+    An answer has the form of its kind (see `predictions`), and is None where it could not be read.
 
     `model` is a causal model of transformers or PEFT, trained at the moment or not. `on_rows` hears of every batch
     how many rows it had.
@@ -104,15 +101,14 @@ def _left_as_it_was(model: Any) -> Iterator[None]:
             module.training = training
 
 
-def _by_likelihood(model: Any, questions: Questions, labels: Sequence[Ids]) -> Iterator[dict[int, Given]]:
-    names, gold = questions.labels, questions.gold()
+def _by_likelihood(model: Any, questions: Questions, labels: Sequence[Ids]) -> Iterator[dict[int, Any]]:
+    names = questions.labels
     prompts = [_within(prompt, questions.most - max(map(len, labels))) for prompt in questions.prompts]
     for batch in likelihood.score(model, prompts, labels):
-        likeliest = {row: (names[logs.index(max(logs))],) for row, logs in zip(batch.rows, batch.values, strict=True)}
-        yield {row: Given(label, right=gold[row] == label) for row, label in likeliest.items()}
+        yield {row: names[logs.index(max(logs))] for row, logs in zip(batch.rows, batch.values, strict=True)}
 
 
-def _by_words(model: Any, questions: Questions) -> Iterator[dict[int, Given]]:
+def _by_words(model: Any, questions: Questions) -> Iterator[dict[int, Any]]:
     from transformers import GenerationConfig
 
     new = int(max(map(len, questions.completions)) * _LONGER) + _MORE_TOKENS
@@ -130,7 +126,7 @@ def _by_words(model: Any, questions: Questions) -> Iterator[dict[int, Given]]:
         ids, mask = likelihood.padded([prompts[row] for row in rows], model.device, left=True)
         said = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
         texts = questions.tokenizer.batch_decode(said[:, ids.shape[1] :], skip_special_tokens=True)
-        yield {row: questions.judged(questions.rows[row], text) for row, text in zip(rows, texts, strict=True)}
+        yield {row: questions.read(text) for row, text in zip(rows, texts, strict=True)}
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:

@@ -1,133 +1,125 @@
-"""How good answers to some rows are: where a row has one label, where it has several, and where it has a text.
-
-Every metric can be had of many resamples of the rows at once, which is what intervals are made of.
-"""
+"""What the answers of a task are measured by: the metrics of each kind of answer, and the one that decides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
 
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import metrics
+from nlp_skills.evaluation import kinds, metrics, own_metrics
+from nlp_skills.extras import need
 from nlp_skills.i18n import _
-from nlp_skills.schema.task import Task
-
-if TYPE_CHECKING:
-    from nlp_skills.evaluation.metrics import Counts, Floats
-
-# One label a row, several of them, or an answer that is right as a whole or not.
-Kind = Literal["label", "labels", "answer"]
+from nlp_skills.schema.task import SuccessCriteria, Task
+from nlp_skills.schema.version import Kind
 
 EXACT = "exact_match"
 PARSED = "parse_rate"
+VALID = "valid_answer_probability"
+UNCONSTRAINED = "parse_rate_unconstrained"
+
+# Of each kind, first what a task that says nothing is judged by.
 NAMES: dict[Kind, tuple[str, ...]] = {
-    "label": metrics.NAMES,
+    "label": (*metrics.NAMES, "ece", "brier", "roc_auc", "average_precision"),
     "labels": tuple(name for name in metrics.NAMES if name != "mcc"),
-    "answer": (EXACT,),
-}
-# What a task that says nothing is measured by; where there are no classes it means the whole answer.
-_USUAL = "macro_f1"
+    "spans": (
+        "entity_f1", "entity_precision", "entity_recall", "entity_f1_boundary", "entity_f1_type", "entity_f1_partial",
+        "macro_f1", "relation_f1", "relation_precision", "relation_recall", EXACT,
+    ),
+    "fields": ("field_f1", EXACT),
+    "text": ("chrf", "bleu", "rouge1", "rouge2", "rougeL", EXACT),
+}  # fmt: skip
+# Less of it is better, so it cannot be asked to reach anything.
+_LESS_IS_BETTER = ("ece", "brier")
+# What schema and command line write where nobody chose; a task without classes is then judged by its kind's own.
+_UNCHOSEN = "macro_f1"
+_PACKAGES: dict[Kind, tuple[str, ...]] = {"spans": ("nervaluate",), "text": ("sacrebleu", "rouge_score")}
 
 
 def kind(task: Task) -> Kind:
     """What an answer of this task is."""
-    if task.task_type != "classification":
-        return "answer"
-    return "labels" if task.multi_label else "label"
+    return kinds.of(task.task_type, task.output_format)
 
 
-def primary(task: Task) -> str:
-    """The metric that decides: success_criteria.primary_metric, `exact_match` where a task has no classes.
+def usual(task: Task) -> str:
+    """What a task is judged by that chose nothing."""
+    return next(name for name in _possible(task) if name not in _LESS_IS_BETTER)
+
+
+def primary(task: Task, root: Path | None = None) -> str:
+    """The metric that decides: success_criteria.primary_metric, or the kind's own where that was left as it comes.
+
+    `root` is the task's folder, whose `metrics/` may have more; without it such a metric is none we compute.
 
     Raises:
         Invalid: it is none that we compute for such a task.
     """
-    wanted, known = task.success_criteria.primary_metric, NAMES[kind(task)]
-    if wanted in known:
-        return wanted
-    if wanted == _USUAL:
-        return EXACT
-    close = get_close_matches(wanted, known, n=1, cutoff=0.0)[0]
+    wanted = task.success_criteria.primary_metric
+    if wanted == _UNCHOSEN and kind(task) not in ("label", "labels"):
+        return usual(task)
+    return _known(wanted, "success_criteria.primary_metric", task, root)
+
+
+def selecting(task: Task, root: Path) -> str:
+    """The metric that chooses among the epochs of a training: the primary one, the kind's own where that is a person's.
+
+    Raises:
+        Invalid: as `primary`.
+        Unavailable: what computes it is not installed.
+    """
+    packages = _PACKAGES.get(kind(task), ())
+    need("quality", *packages)
+    name = primary(task, root)
+    return name if name in NAMES[kind(task)] and name not in _probable(task) else usual(task)
+
+
+def criteria(task: Task, root: Path | None = None) -> SuccessCriteria:
+    """The success criteria with the metric that decides, and no other name that nobody computes.
+
+    Raises:
+        Invalid: one of the metrics is none that we compute for such a task, or none where more is better.
+    """
+    given = task.success_criteria
+    for name in given.metrics:
+        _known(name, "success_criteria.metrics", task, root, (VALID, UNCONSTRAINED, PARSED))
+    return given.model_copy(update={"primary_metric": primary(task, root)})
+
+
+def _known(name: str, key: str, task: Task, root: Path | None, more: Sequence[str] = ()) -> str:
+    own = own_metrics.names(root) if root else []
+    known = [*(one for one in _possible(task) if one not in _LESS_IS_BETTER), *own, *more]
+    if name in known:
+        return name
+    close = get_close_matches(name, known, n=1, cutoff=0.0)[0]
     raise Invalid(
-        _("the metric {name} is not one we compute", name=wanted),
+        _("the metric {name} is not one we compute", name=name),
+        file=root / "task.yaml" if root else None,
         cause=_("of such a task we compute: {names}", names=", ".join(known)),
-        mend=_("set success_criteria.primary_metric, to {name} perhaps", name=close),
+        mend=_("set {key}, to {name} perhaps", key=key, name=close),
     )
 
 
-@dataclass(frozen=True)
-class Given:
-    """What a model answered to one row: its labels, whether all of it is right, and whether it could be read at all."""
-
-    labels: tuple[str, ...]
-    right: bool
-    readable: bool = True
-
-
-@dataclass(frozen=True)
-class Marks:
-    """Rows and the answers given to them. `labels` are the task's, `gold` each row's."""
-
-    kind: Kind
-    labels: Sequence[str]
-    gold: Sequence[tuple[str, ...]]
-    given: Sequence[Given]
-
-    def figures(self, times: Counts | None = None) -> dict[str, Floats]:
-        """Every metric of `NAMES`, as fractions.
-
-        `times` is how often each row counts: of shape (rows,), or (resamples, rows) for as many values of each metric.
-        The classes that macro averages are over are those that have rows here, whatever a resample happens to miss.
-        """
-        import numpy as np
-
-        each = np.ones(len(self.gold), dtype=np.int64) if times is None else times
-        right = metrics.divided(each @ self._flags("right"), each.sum(axis=-1))
-        if self.kind == "answer":
-            return {EXACT: right}
-        gold, given = self._matrices()
-        hits, answered, support = each @ (gold * given), each @ given, each @ gold
-        figures = metrics.figures_from_margins(hits, answered, support, gold.any(axis=0))
-        if self.kind == "label":
-            return figures
-        both = answered.sum(axis=-1) + support.sum(axis=-1)
-        several = {"accuracy": right, "micro_f1": metrics.divided(2 * hits.sum(axis=-1), both)}
-        return {name: several.get(name, figures[name]) for name in NAMES["labels"]}
-
-    def parse_rate(self) -> float:
-        """The share of answers that could be read."""
-        return sum(one.readable for one in self.given) / len(self.given)
-
-    def _flags(self, name: str) -> Counts:
-        import numpy as np
-
-        return np.asarray([getattr(one, name) for one in self.given], dtype=np.int64)
-
-    def _matrices(self) -> tuple[Counts, Counts]:
-        """Which labels each row has and was given; what could not be read is a class of its own, as wrong as any."""
-        import numpy as np
-
-        place = {label: column for column, label in enumerate(self.labels)}
-        gold, given = (np.zeros((len(self.gold), len(place) + 1), dtype=np.int64) for _side in range(2))
-        for row, (true, answer) in enumerate(zip(self.gold, self.given, strict=True)):
-            gold[row, [place[label] for label in true]] = 1
-            given[row, [place[label] for label in answer.labels if label in place]] = 1
-            given[row, -1] = self.kind == "label" and not answer.labels
-        return gold, given
+def _possible(task: Task) -> list[str]:
+    """The metrics of the kind that this task's schema lets be computed."""
+    found = NAMES[kind(task)]
+    if kind(task) == "label" and len(task.labels) != 2:
+        return [name for name in found if name not in ("roc_auc", "average_precision")]
+    if kind(task) != "spans":
+        return list(found)
+    parts = {name: part.model_dump() for name, part in task.output_format.schema_.items()}
+    absent = _without(parts)
+    return [name for name in found if not name.startswith(tuple(absent))]
 
 
-def as_json(given: Sequence[Given]) -> list[list[Any]]:
-    """Answers as plain data."""
-    return [[list(one.labels), one.right, one.readable] for one in given]
+def _without(parts: dict[str, dict[str, object]]) -> Iterable[str]:
+    from nlp_skills.data import entities
+
+    if not entities.field_of(parts):
+        yield "entity_"
+    if not kinds.relation_field(parts):
+        yield "relation_"
 
 
-def from_json(content: Sequence[Sequence[Any]]) -> list[Given]:
-    """Answers from plain data.
-
-    Raises:
-        ValueError: it is of another form.
-    """
-    return [Given(tuple(labels), bool(right), bool(readable)) for labels, right, readable in content]
+def _probable(task: Task) -> list[str]:
+    """Metrics that need probabilities, which a model in training is not asked for."""
+    return ["roc_auc", "average_precision"] if kind(task) == "label" else []

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Counts = NDArray[np.int64]
+    Numbers = Floats | Counts
 
 RESAMPLES = 10_000
 SEED = 20_261_121
@@ -120,7 +121,7 @@ def figures_of(counts: Counts, present: Any = None) -> dict[str, Floats]:
     return figures_from_margins(hits, answered, support, support > 0 if present is None else np.asarray(present))
 
 
-def figures_from_margins(hits: Counts, answered: Counts, support: Counts, present: Any) -> dict[str, Floats]:
+def figures_from_margins(hits: Numbers, answered: Numbers, support: Numbers, present: Any) -> dict[str, Floats]:
     """The metrics from hits, answers and rows per class (last axis)."""
     _, recall, f1 = _rates(hits, answered, support)
     rows, right = support.sum(axis=-1), hits.sum(axis=-1)
@@ -135,7 +136,7 @@ def figures_from_margins(hits: Counts, answered: Counts, support: Counts, presen
     }
 
 
-def class_f1(hits: Counts, answered: Counts, support: Counts) -> Floats:
+def class_f1(hits: Numbers, answered: Numbers, support: Numbers) -> Floats:
     """Every class's F1 from hits, answers and rows per class (last axis); 0 where there are none of them."""
     return _rates(hits, answered, support)[2]
 
@@ -146,11 +147,11 @@ def _margins(counts: Counts) -> tuple[Counts, Counts, Counts]:
     return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-2), counts.sum(axis=-1)
 
 
-def _rates(hits: Counts, answered: Counts, support: Counts) -> tuple[Floats, Floats, Floats]:
+def _rates(hits: Numbers, answered: Numbers, support: Numbers) -> tuple[Floats, Floats, Floats]:
     return divided(hits, answered), divided(hits, support), divided(2 * hits, answered + support)
 
 
-def _mcc(right: Any, rows: Any, answered: Counts, support: Counts) -> Floats:
+def _mcc(right: Any, rows: Any, answered: Numbers, support: Numbers) -> Floats:
     """Gorodkin's R_K; 0 when everything has, or was given, one class."""
     import numpy as np
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from nlp_skills import files, progress
 from nlp_skills.errors import Invalid, Usage
-from nlp_skills.evaluation import asked, marks, model
+from nlp_skills.evaluation import asked as asking
+from nlp_skills.evaluation import kinds, marks, model
 from nlp_skills.extras import need
 from nlp_skills.i18n import _
 from nlp_skills.learning_curve import drawing, outlook, subsets
@@ -152,15 +153,21 @@ def _subject(folder: TaskFolder, name: str | None) -> _Subject:
         if not path.is_file() or (split != "test" and not lines_of(path)):
             mend = _("give every split a share of the rows in data_source.yaml, then: nlp-skills regenerate")
             raise Invalid(_("there are no rows in this split, and a learning curve needs them"), file=path, mend=mend)
-    metric = marks.primary(task)
+    metric = marks.selecting(task, folder.root)
     rows = lines_of(folder.split("train"))
     kind = marks.kind(task)
-    classes = [encode.classes(task.output_format, row) if kind != "answer" else () for _line, row in rows]
+    labelled = kind in ("label", "labels")
+    classes = [encode.classes(task.output_format, row) if labelled else () for _line, row in rows]
     valid = [row for _line, row in lines_of(folder.split("valid"))]
-    gold = [encode.classes(task.output_format, row) if kind != "answer" else () for row in valid]
-    return _Subject(
-        folder, version, task, config, [line for line, _row in rows], classes, Asked(kind, task.labels, gold, metric)
+    asked = Asked(
+        kind,
+        task.labels if labelled else [],
+        [kinds.form(kind, task.output_format, row) for row in valid],
+        metric,
+        texts=[[str(row[name]) for name in task.input_fields] for row in valid],
+        language=task.language,
     )
+    return _Subject(folder, version, task, config, [line for line, _row in rows], classes, asked)
 
 
 def _refuse_too_few(subject: _Subject, sizes: dict[int, int]) -> None:
@@ -234,14 +241,14 @@ def _point(subject: _Subject, scratch: Scratch, percent: int, seed: int, on_stop
     return Trained(percent, seed, len(chosen), _asked(task, subject))
 
 
-def _asked(task: TaskFolder, subject: _Subject) -> list[marks.Given]:
+def _asked(task: TaskFolder, subject: _Subject) -> list[Any]:
     """The answers of a trained version, of this task or of a point's, to every valid row."""
     with base_model.without_bars():
         loaded = model.load(task, subject.version.name)
         config = task.existing_version(subject.version.name).config()
         questions = selection.questions(task, subject.task, config, loaded.tokenizer)
         with progress.bar(_("asking the valid rows"), len(questions.rows)) as bar:
-            given, _in_words = asked.ask(loaded.model, questions, loaded.device, bar.advance)
+            given, _in_words = asking.ask(loaded.model, questions, loaded.device, bar.advance)
     del loaded
     gc.collect()
     return given

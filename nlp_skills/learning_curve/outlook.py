@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from nlp_skills.evaluation import metrics
-from nlp_skills.evaluation.marks import Given, Kind, Marks
+from nlp_skills.evaluation.scores import sheet
 from nlp_skills.learning_curve import law
+from nlp_skills.schema.version import Kind
 
 if TYPE_CHECKING:
     from nlp_skills.evaluation.metrics import Floats
@@ -37,12 +38,18 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Asked:
-    """The valid split, and the metric that its answers are measured by."""
+    """The valid split, and the metric that its answers are measured by; `texts` are the rows' inputs."""
 
     kind: Kind
     labels: Sequence[str]
-    gold: Sequence[tuple[str, ...]]
+    gold: Sequence[Any]
     metric: str
+    texts: Sequence[Any] | None = None
+    language: str | None = None
+
+    def sheet(self, given: Sequence[Any]) -> sheet.Sheet:
+        """These answers, marked."""
+        return sheet.of(self.kind, self.gold, given, labels=self.labels, language=self.language, texts=self.texts)
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Trained:
     percent: int
     seed: int
     rows: int
-    given: Sequence[Given]
+    given: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,12 @@ def of(trained: Sequence[Trained], asked: Asked) -> Outlook:
     percents = sorted({one.percent for one in trained})
     groups = [[one for one in trained if one.percent == percent] for percent in percents]
     rows = [group[0].rows for group in groups]
-    exact = [[float(_figure(one, asked)) for one in group] for group in groups]
+    sheets = [[asked.sheet(one.given) for one in group] for group in groups]
+    exact = [[float(_figure(marked, asked)) for marked in group] for group in sheets]
     values = [sum(each) / len(each) for each in exact]
-    drawn = _resampled(groups, asked)
+    drawn = _resampled(sheets, asked)
     points = [
-        Point(percent, count, value, _interval(drawn[:, place], groups[place], asked), each)
+        Point(percent, count, value, _interval(drawn[:, place], sheets[place], asked), each)
         for place, (percent, count, value, each) in enumerate(zip(percents, rows, values, exact, strict=True))
     ]
     one, many = _Fitted(law.fit(rows, values), values[-1]), _Fitted(law.fit(rows, drawn), drawn[:, -1])
@@ -151,11 +159,11 @@ class _Fitted:
         return value
 
 
-def _figure(one: Trained, asked: Asked, times: Any = None) -> Floats:
-    return Marks(asked.kind, asked.labels, asked.gold, one.given).figures(times)[asked.metric]
+def _figure(marked: sheet.Sheet, asked: Asked, times: Any = None) -> Floats:
+    return marked.figures(times)[asked.metric]
 
 
-def _resampled(groups: Sequence[Sequence[Trained]], asked: Asked) -> Floats:
+def _resampled(groups: Sequence[Sequence[sheet.Sheet]], asked: Asked) -> Floats:
     """The metric of each share in each resample: (resamples, shares)."""
     import numpy as np
 
@@ -172,12 +180,12 @@ def _resampled(groups: Sequence[Sequence[Trained]], asked: Asked) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def _interval(drawn: Floats, group: Sequence[Trained], asked: Asked) -> Interval:
+def _interval(drawn: Floats, group: Sequence[sheet.Sheet], asked: Asked) -> Interval:
     """The middle 95 %; Wilson's where no resample differs, which is no certainty."""
     low, high = metrics.percentile_interval(drawn)
     if low < high or asked.metric == "mcc":
         return low, high
-    right = sum(answer.right for one in group for answer in one.given) / len(group)
+    right = sum(sum(marked.right) for marked in group) / len(group)
     return metrics.wilson_interval(round(right), len(asked.gold))
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from nlp_skills import files
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import marks
 from nlp_skills.i18n import _
 from nlp_skills.learning_curve.outlook import Trained
 from nlp_skills.schema import yaml
@@ -92,14 +91,14 @@ class Scratch:
     def done(self, percent: int, seed: int, rows: int, asked: int) -> Trained | None:
         """A point that is done, of so many rows, with its answers to so many valid rows."""
         try:
-            given = marks.from_json(files.read_json(self._answers(percent, seed))["given"])
+            given = files.read_json(self._answers(percent, seed))["answers"]
         except (Invalid, KeyError, TypeError, ValueError):
             return None
-        return Trained(percent, seed, rows, given) if len(given) == asked else None
+        return Trained(percent, seed, rows, given) if isinstance(given, list) and len(given) == asked else None
 
     def keep(self, made: Trained, seconds: float) -> None:
         """A point is done: its answers stay, the model that gave them goes."""
-        content = {"rows": made.rows, "seconds": round(seconds, 1), "given": marks.as_json(made.given)}
+        content = {"rows": made.rows, "seconds": round(seconds, 1), "answers": list(made.given)}
         files.write_json(self._answers(made.percent, made.seed), content)
         _remove(self._task(made.percent, made.seed))
 

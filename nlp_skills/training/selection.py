@@ -42,6 +42,7 @@ class Selection:
     questions: Questions
     device: Device
     agreed: Callable[[dict[str, float]], dict[str, float]] = dict
+    language: str | None = None
 
     def measure(self, model: Any, moved: Callable[[], None] = lambda: None) -> dict[str, float]:
         """The valid split's figures by their names in the log (`eval_macro_f1`), the model left as it was.
@@ -50,11 +51,22 @@ class Selection:
         called after every batch of answers.
         """
         from nlp_skills.evaluation import asked, marks
+        from nlp_skills.evaluation.scores import sheet
 
         given, in_words = asked.ask(model, self.questions, self.device, lambda _rows: moved())
-        marked = marks.Marks(self.questions.kind, self.questions.labels, self.questions.gold(), given)
-        found = {self.key: float(marked.figures()[self.key.removeprefix("eval_")])}
-        return self.agreed(found | {f"eval_{marks.PARSED}": marked.parse_rate()} if in_words else found)
+        marked = sheet.of(
+            self.questions.kind,
+            self.questions.gold(),
+            given,
+            labels=self.questions.labels,
+            language=self.language,
+            texts=self.questions.inputs(),
+        )
+        name = self.key.removeprefix("eval_")
+        # A schema may list relations, and no row of the split have one.
+        found = {self.key: float(marked.figures().get(name, 0.0))}
+        parsed = sum(marked.readable) / max(1, len(marked.readable))
+        return self.agreed(found | {f"eval_{marks.PARSED}": parsed} if in_words else found)
 
     def exhausted(self, log: Log) -> bool:
         """Whether the metric has not risen for so long that the run ends; `log` is the trainer's own history."""
@@ -126,7 +138,8 @@ def of(job: Job, tokenizer: Any, device: Device) -> Selection | None:
     from nlp_skills.evaluation import marks
 
     asked = questions(job.folder, job.task, job.config, tokenizer, most_rows=stopping.rows)
-    return Selection(f"eval_{marks.primary(job.task)}", stopping, asked, device)
+    name = marks.selecting(job.task, job.folder.root)
+    return Selection(f"eval_{name}", stopping, asked, device, language=job.task.language)
 
 
 def questions(
@@ -170,7 +183,7 @@ def check(folder: TaskFolder, task: Task, config: Config, path: Path) -> list[Fi
             mend = _("give it rows (split: in data_source.yaml, then nlp-skills regenerate), or remove early_stopping")
             found.append(Finding("error", "no_valid_rows", text, file=str(file), mend=mend))
     try:
-        marks.primary(task)
+        marks.selecting(task, folder.root)
     except Invalid as error:
         where = str(folder.task_path)
         found.append(Finding("error", "unknown_metric", error.message, file=where, mend=error.mend, cause=error.cause))

@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 import pytest
 from conftest import Ran, reviews, write_rows
 
-from nlp_skills.evaluation.marks import Given
 from nlp_skills.learning_curve import drawing, law, outlook, sayings, subsets
 from nlp_skills.learning_curve.outlook import Asked, Outlook, Trained
 from nlp_skills.schema import yaml
@@ -66,9 +65,9 @@ def curve_of(truth: Callable[[int], float], *, valid: int, seed: int, percents: 
     trained = []
     for percent in percents:
         right = np.where(own, hard, chance.random(valid)) < truth(8 * percent)
-        given = [Given(("a",) if one else ("b",), bool(one)) for one in right]
+        given = ["a" if one else "b" for one in right]
         trained.append(Trained(percent, 0, 8 * percent, given))
-    return outlook.of(trained, Asked("label", ["a", "b"], [("a",)] * valid, "accuracy"))
+    return outlook.of(trained, Asked("label", ["a", "b"], ["a"] * valid, "accuracy"))
 
 
 def rising(rows: int) -> float:
@@ -133,12 +132,11 @@ def test_every_answer_right_is_no_certainty() -> None:
 def test_chance_between_seeds_widens_a_point() -> None:
     def trained(right: Callable[[int, int], bool]) -> list[Trained]:
         return [
-            Trained(percent, seed, percent, [Given(("a",) if right(seed, row) else ("b",), right(seed, row))
-                                             for row in range(200)])
+            Trained(percent, seed, percent, ["a" if right(seed, row) else "b" for row in range(200)])
             for percent in (25, 50, 100) for seed in range(3)
         ]  # fmt: skip
 
-    asked = Asked("label", ["a", "b"], [("a",)] * 200, "accuracy")
+    asked = Asked("label", ["a", "b"], ["a"] * 200, "accuracy")
     alike = outlook.of(trained(lambda _seed, row: row % 10 < 8), asked).points[0]
     apart = outlook.of(trained(lambda seed, row: row % 10 < 6 + 2 * seed), asked).points[0]
     assert apart.by_seed == [0.6, 0.8, 1.0] and apart.value == pytest.approx(alike.value)

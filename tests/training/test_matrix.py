@@ -14,8 +14,9 @@ import pytest
 from conftest import LABELS, write_rows
 from tiny import QUESTION
 
-from nlp_skills.evaluation import asked, marks
+from nlp_skills.evaluation import asked
 from nlp_skills.evaluation.model import load
+from nlp_skills.evaluation.scores import sheet
 from nlp_skills.training import adapters, artefact, base_model, device, run, selection
 from nlp_skills.training import train as training
 from nlp_skills.workspace.folder import TaskFolder
@@ -160,7 +161,7 @@ def f1(folder: TaskFolder, model: Any) -> float:
     tokenizer = base_model.load_tokenizer(config.base_model)
     questions = selection.questions(folder, folder.task(), config, tokenizer)
     given, _in_words = asked.ask(model, questions, device.pick())
-    figures = marks.Marks(questions.kind, questions.labels, questions.gold(), given).figures()
+    figures = sheet.of(questions.kind, questions.gold(), given, labels=questions.labels).figures()
     return float(figures["macro_f1"])
 
 

@@ -76,7 +76,8 @@ def _alone(sheet: Sheet) -> dict[str, Interval]:
 def _one_by_one(figure: Callable[[Counts], float], rows: int) -> Interval | None:
     import numpy as np
 
-    generator, started, drawn = np.random.default_rng(metrics.SEED), time.monotonic(), []
+    generator, started = np.random.default_rng(metrics.SEED), time.monotonic()
+    drawn: list[float] = []
     while len(drawn) < _MOST_ALONE and time.monotonic() - started < _SECONDS_ALONE:
         drawn.append(figure(generator.integers(rows, size=rows)))
     return metrics.percentile_interval(np.asarray(drawn)) if len(drawn) >= _FEWEST_ALONE else None

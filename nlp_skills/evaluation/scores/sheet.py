@@ -24,7 +24,10 @@ EXACT = "exact_match"
 class Ranked(Protocol):
     """Metrics that are no function of sums, but of the rows in an order: areas under curves."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        ...
 
     def figures(self, times: Floats) -> dict[str, Floats]:
         """Every metric of `names`; `times` is (resamples, rows)."""

@@ -110,10 +110,11 @@ class _Row:
     @classmethod
     def of(cls, true: Answer, given: Answer | None, texts: Sequence[str]) -> _Row:
         strangers: dict[str, int] = {}
-        spans = [located(mentions(side), texts, strangers) for side in (true, given)]
-        relations = triples(true), triples(given)
-        alike = spans[0] == spans[1] and relations[0] == relations[1] and fields.same(_rest(true), _rest(given))
-        return cls(*spans, *relations, right=given is not None and alike, readable=given is not None)
+        spans, their_spans = (located(mentions(side), texts, strangers) for side in (true, given))
+        relations, their_relations = triples(true), triples(given)
+        alike = spans == their_spans and relations == their_relations and fields.same(_rest(true), _rest(given))
+        readable = given is not None
+        return cls(spans, their_spans, relations, their_relations, right=readable and alike, readable=readable)
 
     def by_class(self, types: Sequence[str], relations: Sequence[str]) -> list[int]:
         """Hits, answers and support, each of every type and then of every relation."""
@@ -124,7 +125,7 @@ class _Row:
 
     def counts(self) -> tuple[float, ...]:
         """What `_Spans` has beside the classes."""
-        boundary = Counter(span[:2] for span in self.true) & Counter(span[:2] for span in self.given)
+        boundary = Counter(map(_ends, self.true)) & Counter(map(_ends, self.given))
         found = boundary.total(), self._by_type(), self._partial(boundary)
         return (*found, self.right, self.readable, 1)
 
@@ -132,8 +133,8 @@ class _Row:
         same = Counter(self.true) & Counter(self.given)
         return same.total() + _overlapping(*self._left(same, lambda span: span), by_type=True)
 
-    def _partial(self, boundary: Counter[tuple[int, ...]]) -> float:
-        return boundary.total() + _overlapping(*self._left(boundary, lambda span: span[:2]), by_type=False) / 2
+    def _partial(self, boundary: Counter[tuple[int, int]]) -> float:
+        return boundary.total() + _overlapping(*self._left(boundary, _ends), by_type=False) / 2
 
     def _left(self, paired: Counter[Any], key: Any) -> tuple[list[Span], list[Span]]:
         """What is left on both sides without the exact pairs."""
@@ -150,6 +151,10 @@ class _Row:
 
 
 _COUNTS = 6
+
+
+def _ends(span: Span) -> tuple[int, int]:
+    return span.start, span.end
 
 
 def _rest(answer: Answer | None) -> dict[str, Any]:
@@ -185,7 +190,7 @@ class _Spans(Sheet):
         boundary, by_type, partial, right, readable, rows = (sums[..., place - _COUNTS] for place in range(_COUNTS))
         hits, answered, support = (part[..., : self.types].sum(axis=-1) for part in margins)
         present = self.present[: self.types]
-        f1 = metrics.class_f1(*(part[..., : self.types] for part in margins))
+        f1 = self.class_f1_of_sums(sums)[..., : self.types]
         figures = {
             "entity_f1": _f1(hits, answered, support),
             "entity_precision": metrics.divided(hits, answered),
