@@ -61,6 +61,14 @@ class Course:
         return (self.start - self.end) / self.start
 
     @property
+    def pace(self) -> float:
+        """Nats that the loss loses in an epoch: the valid loss where it was measured often enough, as it is steadier."""
+        if len(self.valid) > 2 and self.epoch:
+            (first, high), (last, low) = self.valid[0], self.valid[-1]
+            return (high - low) / (self.epoch * (last - first) / max(1, self.steps))
+        return (self.start - self.end) / self.epoch if self.epoch and self.start and self.end else 0.0
+
+    @property
     def highest(self) -> Point | None:
         """The highest levelled training loss."""
         return max(self.levelled, key=lambda point: point[1], default=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nlp_skills import files
+from nlp_skills.data import rows as lines
 from nlp_skills.data.audit import reading
 from nlp_skills.data.audit.reading import Entry
 from nlp_skills.data.render import Renderer
@@ -138,7 +138,8 @@ class Facts:
         taken = {**self.snapshot.splits}.get("train") if self.snapshot else None
         if taken is not None and taken.class_distribution:
             return Counter(taken.class_distribution)
-        return Counter()
+        field, train = self.task.label_field, self.rows.get("train", [])
+        return Counter(label for entry in train for label in lines.labels_of(entry.row, field)) if field else Counter()
 
     @cached_property
     def base(self) -> Path | None:
@@ -216,8 +217,7 @@ def of(folder: TaskFolder, version: str | None = None) -> Facts:
     """
     task, found = folder.task(), folder.existing_version(version)
     facts = Facts(folder, found, task, found.config())
-    with contextlib.suppress(Problem):
-        _name_what_is_missing(facts)
+    _name_what_is_missing(facts)
     return facts
 
 
