@@ -15,22 +15,31 @@ from nlp_skills.i18n import N_, _
     "report",
     help=N_(
         "Write a version's report: the verdict, every figure with its interval, where it fails and how it was made. "
-        "One HTML page that needs no network."
+        "One HTML page that needs no network, or Markdown for a model card."
     ),
     examples=[
         "nlp-skills report",
         "nlp-skills report reviews v2 --against v1",
+        "nlp-skills report reviews --format markdown --out MODEL_CARD.md",
     ],
 )
 @click.argument("names", metavar="[TASK] [V]", nargs=-1)
 @frame.version_option
 @frame.option("--against", metavar="V", help=N_("The version it is judged beside; its parent when left out."))
 @frame.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "markdown"]),
+    default="html",
+    show_default=True,
+    help=N_("What kind of file to write."),
+)
+@frame.option(
     "--out", type=click.Path(path_type=Path), help=N_("Write it there, not beside the version's other records.")
 )
 @frame.json_option
 def report(
-    names: tuple[str, ...], version_name: str | None, against: str | None, out: Path | None, as_json: bool
+    names: tuple[str, ...], version_name: str | None, against: str | None, form: str, out: Path | None, as_json: bool
 ) -> None:
     from nlp_skills.evaluation import report as pages
 
@@ -38,6 +47,7 @@ def report(
     if version_name and versions:
         raise click.UsageError(_("name the version once: {names}", names=f"{versions[0]}, {version_name}"))
     chosen = folder.existing_version(version_name or next(iter(versions), None))
-    path = pages.write(folder, chosen.name, against=against, out=out)
-    content: dict[str, Any] = {"ok": True, "version": chosen.name, "report": path}
+    write = pages.write_markdown if form == "markdown" else pages.write
+    path = write(folder, chosen.name, against=against, out=out)
+    content: dict[str, Any] = {"ok": True, "version": chosen.name, "format": form, "report": path}
     frame.emit(content) if as_json else frame.say(_("report: {path}", path=frame.shown(path)))

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills.charts import Tick, axis
+from nlp_skills.i18n import _
+from nlp_skills.schema.version import Bin, Results
+from nlp_skills.schema.version import Curve as Points
 
 POINTS = 600
 MEANS = 100
@@ -105,6 +108,124 @@ def overlay(paths: dict[str, Path], loss: str) -> Overlay | None:
         [Tick(100 - 100 * value / high, f"{value:g}") for value in y_ticks],
         by_epoch,
     )
+
+
+@dataclass(frozen=True)
+class Share:
+    """A line of one share over another in a box of 100 by 100; `says` is what it shows in a sentence.
+
+    `dots` are points with their width in pixels; `even` draws the line from corner to corner to hold it against.
+    """
+
+    title: str
+    says: str
+    x_name: str
+    y_name: str
+    points: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    dots: list[tuple[float, float, float]]
+    even: bool = False
+
+
+def shares(results: Results) -> list[Share]:
+    """The drawings that a version's probabilities allow: reliability, what abstaining brings, ROC, precision-recall."""
+    drawn = [_reliability(results.calibration)] if results.calibration else []
+    curves = {name: curve for name, curve in results.curves.items() if len(curve.x) > 1}
+    if "abstention" in curves:
+        drawn.append(_abstention(curves["abstention"]))
+    if "roc" in curves:
+        drawn.append(_roc(curves["roc"]))
+    if "pr" in curves:
+        drawn.append(_precision_recall(curves["pr"]))
+    return drawn
+
+
+def _reliability(bins: Sequence[Bin]) -> Share:
+    most, full = max(one.rows for one in bins), max(bins, key=lambda one: one.rows)
+    says = _(
+        "Where it is about {sure} sure (the most rows: {rows}), {right} of its answers are right. Under the dashed "
+        "line it is too sure of itself, above it not sure enough.",
+        sure=_percent(full.confidence),
+        right=_percent(full.accuracy),
+        rows=full.rows,
+    )
+    spots = [(one.confidence, one.accuracy) for one in bins]
+    sizes = [6 + 12 * math.sqrt(one.rows / most) for one in bins]
+    placed = [_place(spot, 1, 1) for spot in spots]
+    return Share(
+        _("Calibration"), says, _("how sure it is"), _("how often it is right"), _points(placed),
+        _fractions(0), _rising(_fractions(0)),
+        [(x, y, round(size, 1)) for (x, y), size in zip(placed, sizes, strict=True)], even=True,
+    )  # fmt: skip
+
+
+def _abstention(curve: Points) -> Share:
+    points = _sampled(curve)
+    half = min(points, key=lambda point: abs(point[0] - 0.5))
+    says = _(
+        "Answering only the {share} it is surest of, {right} are right; answering all, {all}.",
+        share=_percent(half[0]),
+        right=_percent(half[1]),
+        all=_percent(max(points)[1]),
+    )
+    low = min(math.floor(min(value for _x, value in points) * 10) / 10, 0.9)
+    placed = [_place((x, (y - low) / (1 - low)), 1, 1) for x, y in points]
+    return Share(
+        _("What abstaining brings"), says, _("share of rows it answers"), _("how often it is right"),
+        _points(placed), _fractions(0), _rising(_fractions(low)), [],
+    )  # fmt: skip
+
+
+def _roc(curve: Points) -> Share:
+    area = "" if curve.area is None else _("The area under it is {area}.", area=f"{curve.area:.3f}")
+    says = _("The dashed line is what guessing does.")
+    placed = [_place(point, 1, 1) for point in _sampled(curve)]
+    return Share(
+        "ROC", f"{area} {says}".strip(), _("false positives"), _("true positives"), _points(placed), _fractions(0),
+        _rising(_fractions(0)), [], even=True,
+    )  # fmt: skip
+
+
+def _precision_recall(curve: Points) -> Share:
+    says = "" if curve.area is None else _("Its average precision is {area}.", area=f"{curve.area:.3f}")
+    placed = [_place(point, 1, 1) for point in _sampled(curve)]
+    return Share(
+        _("Precision and recall"), says, _("recall"), _("precision"), _points(placed), _fractions(0),
+        _rising(_fractions(0)), [],
+    )  # fmt: skip
+
+
+def sparkline(values: Sequence[float | None]) -> tuple[str, list[Point]]:
+    """The values that are known as points in a box of 100 by 100, and the places of the last one alone."""
+    known = [(place, value) for place, value in enumerate(values) if value is not None]
+    if not known:
+        return "", []
+    low, high = min(value for _x, value in known), max(value for _x, value in known)
+    wide, tall = max(len(values) - 1, 1), high - low
+    # Values that hardly differ are drawn as such: noise in the last digit is no mountain range.
+    tall, low = (tall, low) if tall >= 0.02 else (0.02, low - (0.02 - tall) / 2)
+    drawn = [(round(100 * x / wide, 1), round(100 - 100 * (value - low) / tall, 1)) for x, value in known]
+    return _points(drawn), drawn[-1:]
+
+
+def _sampled(curve: Points) -> list[Point]:
+    return _thinned(list(zip(curve.x, curve.y, strict=True)))
+
+
+def _fractions(low: float) -> list[Tick]:
+    """Ticks from `low` to 1, in percent."""
+    values = axis(low, 1)
+    return [Tick(100 * (value - low) / (1 - low), _percent(value)) for value in values if value <= 1]
+
+
+def _rising(ticks: Sequence[Tick]) -> list[Tick]:
+    """The same upwards, where a box counts downwards."""
+    return [Tick(round(100 - tick.at, 2), tick.label) for tick in ticks]
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction * 100:.0f}%"
 
 
 def _averaged(points: Sequence[Point]) -> list[Point]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nlp_skills.evaluation import report_page
+from nlp_skills.evaluation import shown
 from nlp_skills.evaluation.significance import right
 
 Row = Mapping[str, Any]
@@ -40,16 +40,16 @@ def broken(a: Mapping[Any, Row], b: Mapping[Any, Row], limit: int) -> list[Flip]
 
 def _flips(a: Mapping[Any, Row], b: Mapping[Any, Row], limit: int, wanted: Callable[[Row, Row], bool]) -> list[Flip]:
     pairs = [(a[key], b[key]) for key in a if key in b and wanted(a[key], b[key])]
-    pairs.sort(key=lambda pair: -report_page.confidence(pair[1]))
+    pairs.sort(key=lambda pair: -shown.confidence(pair[1]))
     return [
-        Flip(report_page.row_text(after), after["gold"], before["predicted"], after["predicted"])
+        Flip(shown.row_text(after), after["gold"], before["predicted"], after["predicted"])
         for before, after in pairs[:limit]
     ]
 
 
 def strays(a: Sequence[Row], b: Sequence[Row], result: Mapping[str, Any], limit: int) -> dict[str, list[Stray]]:
     """Rows of only one side and those labelled differently, by `only_a`, `only_b` and `relabelled` of the result."""
-    of_a, of_b = ({row["key"]: report_page.row_text(row) for row in rows} for rows in (a, b))
+    of_a, of_b = ({row["key"]: shown.row_text(row) for row in rows} for rows in (a, b))
     labels_a, labels_b = ({row["key"]: row["gold"] for row in rows} for rows in (a, b))
     return {
         "only_a": [Stray(of_a[key], labels_a[key], None) for key in result["only_a"][:limit]],

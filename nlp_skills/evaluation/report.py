@@ -5,39 +5,80 @@ One file each, on screen, on paper and on a phone; `nlp_skills.pages` has what t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nlp_skills import files, pages
-from nlp_skills.errors import Unavailable, Usage
-from nlp_skills.evaluation import comparison_page, report_page, words
+from nlp_skills.errors import Problem, Unavailable, Usage
+from nlp_skills.evaluation import comparison_page, report_markdown, report_page, words
 from nlp_skills.evaluation.comparison import Comparison
+from nlp_skills.evaluation.report_page import Told
+from nlp_skills.evaluation.why import analysis
+from nlp_skills.evaluation.why.findings import Analysis
 from nlp_skills.extras import need
 from nlp_skills.i18n import _
-from nlp_skills.workspace.folder import TaskFolder
+from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
-# In the head of every page of ours; see templates/page.html.j2.
-_OURS = b'name="generator" content="nlp-skills'
+# At the beginning of every page of ours; see templates/page.html.j2.
+_OURS = (b'name="generator" content="nlp-skills', report_markdown.OURS.encode())
 
 
 def write(
-    folder: TaskFolder, version: str | None = None, *, against: str | None = None, out: Path | None = None
+    folder: TaskFolder,
+    version: str | None = None,
+    *,
+    against: str | None = None,
+    out: Path | None = None,
+    findings: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write a version's page, report.html among its records unless told otherwise, and return its path.
 
-    `against` is the version it is judged beside; its parent when left out.
+    `against` is the version it is judged beside, its parent when left out; `findings` are a diagnosis's.
 
     Raises:
         Invalid: the version was not evaluated.
         Usage: `out` is not a file, or a file that is not a page of ours.
         Unavailable: it cannot be written there.
     """
+    chosen, context = _context(folder, version, against, out, findings)
+    return put(out or chosen.report_path, render("report.html.j2", words.report(), context))
+
+
+def write_markdown(
+    folder: TaskFolder,
+    version: str | None = None,
+    *,
+    against: str | None = None,
+    out: Path | None = None,
+    findings: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """The same as Markdown, report.md among the version's records unless told otherwise."""
+    chosen, context = _context(folder, version, against, out, findings)
+    return put(out or chosen.markdown_path, report_markdown.render(words.report(), context))
+
+
+def _context(
+    folder: TaskFolder,
+    version: str | None,
+    against: str | None,
+    out: Path | None,
+    findings: Sequence[Mapping[str, Any]],
+) -> tuple[VersionFolder, dict[str, Any]]:
     need("quality", "numpy")
     chosen = folder.existing_version(version)
     if out:
         check_place(out)
-    page = render("report.html.j2", words.report(), report_page.context(folder, chosen, against))
-    return put(out or chosen.report_path, page)
+    told = Told(_analysis(folder, chosen.name), findings)
+    return chosen, report_page.context(folder, chosen, against, told)
+
+
+def _analysis(folder: TaskFolder, version: str) -> Analysis | None:
+    """Why the version fails; None where its splits, or a package, are not there to tell."""
+    try:
+        return analysis.of(folder, version)
+    except (Problem, NotImplementedError):
+        return None
 
 
 def write_comparison(found: Comparison, out: Path | None = None) -> Path:
@@ -72,7 +113,8 @@ def check_place(path: Path) -> None:
     mend = _("name another file: --out PATH")
     if path.exists() and not path.is_file():
         raise Usage(_("this is not a file"), file=path, mend=mend)
-    if path.is_file() and _OURS not in path.read_bytes()[:2000]:
+    head = path.read_bytes()[:2000] if path.is_file() else _OURS[0]
+    if not any(mark in head for mark in _OURS):
         raise Usage(_("there is a file that is not a page of nlp-skills"), file=path, mend=mend)
 
 

@@ -7,15 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import baselines, charts, judgement, metrics, significance, words
+from nlp_skills.evaluation import charts, judgement, metrics, predictions, report_why, significance, words
+from nlp_skills.evaluation.scores import intervals, sheet
+from nlp_skills.evaluation.scores.sheet import Sheet
+from nlp_skills.evaluation.why.findings import Analysis
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 from nlp_skills.schema.task import Task
-from nlp_skills.schema.version import ConfusionMatrix, Results
+from nlp_skills.schema.version import Check, ConfusionMatrix, Results
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
-ERRORS = 12
-TEXT_LENGTH = 280
+_SIGNS = {"met": "✓", "not_met": "✗", "cannot_tell": "?"}
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What others found out about the version: why it fails, and what to change (`diagnosis` is above this room)."""
+
+    analysis: Analysis | None = None
+    findings: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,6 @@ class Bar:
     kind: str = "other"
 
 
-def cut(text: object, limit: int = TEXT_LENGTH) -> str:
-    """One line of at most `limit` characters."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-
-
 def results_of(version: VersionFolder) -> Results:
     """A version's results.
 
@@ -50,21 +56,25 @@ def results_of(version: VersionFolder) -> Results:
     return found
 
 
-def context(folder: TaskFolder, version: VersionFolder, against: str | None) -> dict[str, Any]:
+def context(folder: TaskFolder, version: VersionFolder, against: str | None, told: Told) -> dict[str, Any]:
     """Everything templates/report.html.j2 prints."""
     task, results = folder.task(), results_of(version)
-    predictions = significance.load(version.predictions_path)
+    rows = predictions.load(version.predictions_path, results.kind)
     earlier = _earlier(folder, version, against)
     return {
         "task": task,
         "version": version.name,
-        "verdict": verdict(results, predictions, earlier),
-        "beside": _beside(results, predictions, earlier),
+        "kind": results.kind,
+        "verdict": verdict(results, rows, earlier),
+        "findings": report_why.findings(told.findings),
+        "beside": _beside(task, results, rows, earlier),
         "metrics": _metrics(results),
-        "classes": _classes(results),
+        "classes": _classes(task, results, rows),
         "confusion": confusion(results.confusion_matrix),
-        "errors": errors(predictions),
+        "why": report_why.context(results.kind, rows, told.analysis),
         "curve": charts.loss_curve(version.metrics_path),
+        "shares": charts.shares(results),
+        "bins": _bins(results),
         **_making(version, results),
         "commands": _commands(task, version),
     }
@@ -83,45 +93,64 @@ def _earlier(folder: TaskFolder, version: VersionFolder, against: str | None) ->
     return parent if parent.predictions_path.is_file() and parent.results_path.is_file() else None
 
 
-def verdict(
-    results: Results, predictions: Sequence[Mapping[str, Any]], earlier: VersionFolder | None
-) -> dict[str, Any]:
-    """The block on top: a headline, the figure, and what else must be known before deciding."""
+def verdict(results: Results, rows: Sequence[Row], earlier: VersionFolder | None) -> dict[str, Any]:
+    """The block on top: a headline, the figure, each criterion, and what else must be known before deciding."""
     success = results.success
     name = success.primary_metric
-    sentences = [text for text in [judgement.beside_baseline(results, predictions)] if text]
+    sentences = [text for text in [judgement.beside_baseline(results, rows)] if text]
     if earlier:
-        compared = significance.compare_rows(significance.load(earlier.predictions_path), predictions, metric=name)
+        compared = significance.compare_rows(predictions.load(earlier.predictions_path), rows, metric=name)
         sentences.append(significance.sentence(compared, earlier.name, results.version))
     state = {"met": "good", "not_met": "bad"}.get(success.verdict or "", "open")
+    beaten, warnings = judgement.beaten_by(results), judgement.warnings(results)
     return {
-        "state": "doubt" if state == "good" and judgement.beaten_by(results) else state,
+        "state": "doubt" if state == "good" and beaten else state,
+        "first": warnings.pop(0) if beaten and warnings else "",
         "headline": judgement.headline(results),
         "metric": words.metric(name),
         "value": words.figure(name, success.value),
         "interval": _interval(results.intervals.get(name), name),
-        "criteria": judgement.criteria(results),
-        "warnings": judgement.warnings(results),
+        "criteria": [] if success.checks else judgement.criteria(results),
+        "checks": [_check(check) for check in success.checks],
+        "warnings": warnings,
         "sentences": sentences,
         "rows": _("{rows} test rows", rows=results.test_rows),
     }
 
 
-def _others(row: Mapping[str, Any]) -> Mapping[str, str]:
-    found = row.get("baselines")
-    return found if isinstance(found, dict) else {}
+def _check(check: Check) -> dict[str, str]:
+    """A criterion as a line of the table: what was asked, what was found, and whether that settles it."""
+    verdicts = {"met": _("met"), "not_met": _("not met"), "cannot_tell": _("cannot tell")}
+    name, other = words.figure_name(check.metric), check.other or ""
+    asked = {
+        "threshold": _("{metric}: at least the threshold", metric=name),
+        "baseline": _("{metric}: at least the baseline {baseline}", metric=name, baseline=words.baseline(other)),
+        "regression": _("{metric}: no more lost against {version} than allowed", metric=name, version=other),
+    }
+    lost = check.about == "regression"
+    return {
+        "name": asked[check.about].replace("  ", " ").strip(),
+        "value": significance.points(check.value) if lost else words.figure(check.metric, check.value),
+        "interval": _points(check.interval) if lost else _interval(check.interval, check.metric),
+        "least": significance.points(check.least) if lost else words.figure(check.metric, check.least),
+        "verdict": f"{_SIGNS[check.verdict]} {verdicts[check.verdict]}",
+        "state": {"met": "good", "not_met": "bad"}.get(check.verdict, "open"),
+        "rows": f"{check.rows_needed:,}" if check.rows_needed else "",
+    }
 
 
-def _beside(
-    results: Results, predictions: Sequence[Mapping[str, Any]], earlier: VersionFolder | None
-) -> dict[str, Any]:
+def _points(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else " – ".join(significance.points(edge) for edge in interval)
+
+
+def _beside(task: Task, results: Results, rows: Sequence[Row], earlier: VersionFolder | None) -> dict[str, Any]:
     """The primary metric of this version, the one before and the baselines, best first."""
     name = results.success.primary_metric
     bars = [bar(results.version, results.metrics.get(name), results.intervals.get(name), metric=name, kind="own")]
     if earlier and (before := results_of(earlier)):
         bars.append(bar(earlier.name, before.metrics.get(name), before.intervals.get(name), metric=name))
     for key, figures in results.baselines.items():
-        interval = _baseline_interval(results, predictions, key, name)
+        interval = _baseline_interval(task, results, rows, key, name)
         bars.append(bar(words.baseline(key), figures.get(name), interval, metric=name))
     threshold = results.success.threshold
     return {
@@ -133,14 +162,20 @@ def _beside(
 
 
 def _baseline_interval(
-    results: Results, predictions: Sequence[Mapping[str, Any]], key: str, name: str
+    task: Task, results: Results, rows: Sequence[Row], key: str, name: str
 ) -> metrics.Interval | None:
-    rows = [row for row in predictions if key in _others(row)]
-    if not rows or results.confusion_matrix is None:
+    answered = [row for row in rows if key in report_why.others(row)]
+    if not answered or name not in results.baselines[key]:
         return None
-    given = [row["baselines"][key] for row in rows]
-    matrix = metrics.confusion([row["gold"] for row in rows], given, results.confusion_matrix.labels)
-    return metrics.intervals(matrix).get(name)
+    theirs = [{**row, "predicted": row["baselines"][key], "probabilities": None} for row in answered]
+    return intervals.of(marked(task, results, theirs)).get(name)
+
+
+def marked(task: Task, results: Results, rows: Sequence[Row]) -> Sheet:
+    """The sheet of some answers to rows of this version's test."""
+    labels = results.confusion_matrix.labels if results.confusion_matrix else list(results.per_class)
+    gold, given, texts = (predictions.column(rows, name) for name in ("gold", "predicted", "input"))
+    return sheet.of(results.kind, gold, given, labels=labels, language=task.language, texts=texts)
 
 
 def bar(
@@ -167,15 +202,14 @@ def _metrics(results: Results) -> list[Bar]:
     return [bar(words.metric(name), value, ranges.get(name), metric=name) for name, value in results.metrics.items()]
 
 
-def _classes(results: Results) -> list[dict[str, Any]]:
-    matrix = results.confusion_matrix
-    ranges = metrics.class_intervals(matrix) if matrix else {}
+def _classes(task: Task, results: Results, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    ranges = intervals.of_classes(marked(task, results, rows)) if results.per_class else {}
     return [
         {
             "bar": bar(label, figures.f1, ranges.get(label)),
             "precision": words.percent(figures.precision),
             "recall": words.percent(figures.recall),
-            "support": figures.support,
+            "support": "–" if figures.support is None else figures.support,
         }
         for label, figures in results.per_class.items()
     ]
@@ -196,37 +230,11 @@ def confusion(matrix: ConfusionMatrix | None) -> dict[str, Any] | None:
     return {"labels": matrix.labels, "rows": rows}
 
 
-def errors(predictions: Sequence[Mapping[str, Any]], limit: int = ERRORS) -> dict[str, Any]:
-    """Wrong answers, the most confident first."""
-    wrong = [row for row in predictions if row["gold"] != row["predicted"]]
-    wrong.sort(key=lambda row: -confidence(row))
-    shown = [
-        {
-            "text": row_text(row),
-            "gold": row["gold"],
-            "predicted": row["predicted"],
-            "sure": words.percent(confidence(row), 0),
-            "tfidf_right": _others(row).get(baselines.TFIDF) == row["gold"],
-        }
-        for row in wrong[:limit]
+def _bins(results: Results) -> list[tuple[str, str, str]]:
+    """The bins of the reliability plot, for those who cannot see it."""
+    return [
+        (words.percent(one.confidence), words.percent(one.accuracy), f"{one.rows:,}") for one in results.calibration
     ]
-    return {"shown": shown, "count": _("{shown} of {total} mistakes", shown=len(shown), total=len(wrong))}
-
-
-def confidence(row: Mapping[str, Any]) -> float:
-    """The share of the answer among all labels; 0 where it was not kept."""
-    shares = row.get("probabilities")
-    return float(shares.get(row["predicted"], 0)) if isinstance(shares, dict) else 0.0
-
-
-def row_text(row: Mapping[str, Any]) -> str:
-    """A row's input on one line; several fields are named."""
-    fields = row.get("input")
-    if not isinstance(fields, dict):
-        return ""
-    if len(fields) == 1:
-        return cut(next(iter(fields.values())))
-    return cut("; ".join(f"{name}: {value}" for name, value in fields.items()))
 
 
 def _making(version: VersionFolder, results: Results) -> dict[str, Any]:
@@ -264,11 +272,12 @@ def _settings(version: VersionFolder, results: Results) -> list[tuple[str, str]]
         ("learning_rate", f"{config.learning_rate:g}"),
         ("batch_size", f"{config.batch_size} × {config.gradient_accumulation}"),
         ("parameters", trained),
-        ("train_time", duration(run.seconds) if run else ""),
+        ("train_time", words.duration(run.seconds) if run else ""),
         ("final_loss", f"{run.final_loss:.3f}" if run and run.final_loss is not None else ""),
         ("peak_memory", f"{run.peak_memory_gb:.1f} GB" if run and run.peak_memory_gb is not None else ""),
         ("device", (run.device if run else None) or results.device or ""),
-        ("evaluation_time", duration(results.seconds)),
+        ("evaluation_time", words.duration(results.seconds)),
+        *_asking(results),
         ("seed", str(config.seed)),
         ("test_hash", short(results.test_sha256)),
         ("source_hash", short(made.data.source_hash) if made and made.data else ""),
@@ -276,21 +285,30 @@ def _settings(version: VersionFolder, results: Results) -> list[tuple[str, str]]
     ]
 
 
+def _asking(results: Results) -> list[tuple[str, str]]:
+    """How the answers were had."""
+    asked = results.asked
+    if asked is None:
+        return []
+    ways = {
+        "likelihood": _("the probability of each label"),
+        "constrained": _("text within the schema"),
+        "free": _("text as it comes"),
+    }
+    drawn = asked.sampling
+    sampling = "" if drawn is None else f"temperature {drawn.temperature:g}, top-p {drawn.top_p:g}, "
+    sampling += "" if drawn is None else _("at most {tokens} tokens", tokens=drawn.max_new_tokens)
+    return [
+        ("way", ways[asked.way]),
+        ("backend", f"{asked.backend} ({asked.model})"),
+        ("sampling", sampling),
+        ("label_threshold", words.percent(asked.threshold) if asked.threshold is not None else ""),
+    ]
+
+
 def short(name: str | None) -> str:
     """The first sixteen digits of a hash: enough to tell two apart by eye."""
     return name[: len("sha256:") + 16] + "…" if name and name.startswith("sha256:") else name or ""
-
-
-def duration(seconds: float | None) -> str:
-    """1 h 02 min, 3 min 20 s, 45 s."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _commands(task: Task, version: VersionFolder) -> list[str]:

@@ -107,6 +107,18 @@ def figure(name: str, value: float | None) -> str:
     return percent(value) if name != "mcc" or value is None else f"{value:.3f}"
 
 
+def duration(seconds: float | None) -> str:
+    """1 h 02 min, 3 min 20 s, 45 s."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 def baseline(name: str) -> str:
     """A baseline's name for people."""
     known = {
@@ -137,38 +149,99 @@ def shared() -> dict[str, str]:
 
 def report() -> dict[str, str]:
     """The page of one version."""
-    return shared() | {
-        "kind": _("Evaluation"),
-        "beside": _("Beside simpler means"),
-        "beside_note": _("All of them answered the same test rows. The bar is the interval (95%)."),
-        "threshold": _("Threshold"),
-        "baseline": _("Given baseline"),
-        "metrics": _("Metrics"),
-        "metrics_note": _(
-            "Intervals: Wilson for accuracy, bootstrap over test rows for the others. “Answers with a label” is how "
-            "likely the model, left free to write, answers with exactly one of the labels."
+    return (
+        shared()
+        | _reasons()
+        | {
+            "kind": _("Evaluation"),
+            "contents": _("Contents"),
+            "criteria": _("Success criteria"),
+            "criterion": _("Criterion"),
+            "value": _("Value"),
+            "least": _("At least"),
+            "verdict": _("Verdict"),
+            "rows_needed": _("Rows that would settle it"),
+            "beside": _("Beside simpler means"),
+            "beside_note": _("All of them answered the same test rows. The bar is the interval (95%)."),
+            "threshold": _("Threshold"),
+            "baseline": _("Given baseline"),
+            "metrics": _("Metrics"),
+            "metrics_note": _(
+                "Intervals: Wilson for shares of rows, bootstrap over test rows for the others. “Answers with a label” "
+                "is how likely the model, left free to write, answers with exactly one of the labels."
+            ),
+            "classes": _("Classes"),
+            "types": _("Types"),
+            "type": _("Type"),
+            "shares": _("How far to trust its probabilities"),
+            "shares_note": _("From the probability of each answer on the test rows."),
+            "bins": _("The points of the calibration plot"),
+            "bin_sure": _("Confidence"),
+            "bin_right": _("Right"),
+            "loss": _("Training"),
+            "train_loss": _("training loss"),
+            "valid_loss": _("validation loss"),
+            "step": _("step"),
+            "lineage": _("How it was made"),
+            "data": _("Data"),
+            "split": _("Split"),
+            "changes": _("What changed"),
+            "notes": _("Notes"),
+            "again": _("Make it again"),
+            "again_note": _("In the folder that holds the task. The hashes say whether it is the same data and test."),
+            "config": _("Configuration"),
+        }
+    )
+
+
+def _reasons() -> dict[str, str]:
+    """The sections of a report that say why."""
+    return {
+        "findings": _("What to do next"),
+        "findings_note": _(
+            "Found in the curves, the data, the configuration and the errors; the likeliest cause first."
         ),
-        "classes": _("Classes"),
+        "effect": _("Expected effect"),
+        "effort": _("Effort"),
+        "change": _("Change"),
         "confusion": _("Where it goes wrong"),
         "confusion_note": _("Each row is a true class; each cell how many of its rows were answered so."),
-        "errors": _("Most confident mistakes"),
-        "errors_note": _("A confident mistake is often a wrong label: read these rows before changing the model."),
+        "costs": _("What it costs"),
+        "costs_note": _("By how bad a mistake is (1 where task.yaml says nothing) times how often it was made."),
+        "fault": _("What happened"),
+        "times": _("Times"),
+        "share": _("Of all"),
+        "cost": _("Cost"),
+        "slices": _("Where it is worse"),
+        "slices_note": _(
+            "Parts of the test rows, the worst first. A part is called worse where the difference to all other rows "
+            "would be odd if there were none: p by Holm's correction under 0.05."
+        ),
+        "slice": _("Rows with"),
+        "worse": _("worse"),
+        "wrong": _("Wrong"),
+        "holm_p": _("Holm's p"),
+        "errors": _("Mistakes"),
+        "confident_note": _(
+            "The most confident first. A confident mistake is often a wrong label: read these rows before changing the "
+            "model."
+        ),
+        "examples_note": _("Those that matter most first."),
         "no_errors": _("Every test row was answered correctly."),
         "sure": _("Confidence"),
-        "right_by": _("TF-IDF got it right"),
-        "loss": _("Training"),
-        "train_loss": _("training loss"),
-        "valid_loss": _("validation loss"),
-        "step": _("step"),
-        "lineage": _("How it was made"),
-        "data": _("Data"),
-        "split": _("Split"),
+        "field": _("Property"),
+        "missed": _("missed"),
+        "not_so": _("wrong"),
+        "unread": _("It said:"),
+        "near": _("Training rows like it"),
+        "alike": _("similarity"),
+        "test_line": _("test line"),
+        "doubts": _("Test labels that look wrong"),
+        "doubts_note": _("The version and a linear model over words agree on another label. Check these by hand."),
+        "labelled": _("Label"),
+        "rather": _("Rather"),
+        "doubt": _("Doubt"),
         "rows": _("Rows"),
-        "changes": _("What changed"),
-        "notes": _("Notes"),
-        "again": _("Make it again"),
-        "again_note": _("In the folder that holds the task. The hashes say whether it is the same data and test."),
-        "config": _("Configuration"),
     }
 
 
@@ -224,6 +297,10 @@ def setting(name: str) -> str:
         "peak_memory": _("Peak memory"),
         "device": _("Device"),
         "evaluation_time": _("Evaluation time"),
+        "way": _("Asked for"),
+        "backend": _("Backend"),
+        "sampling": _("Sampling"),
+        "label_threshold": _("Label threshold"),
         "seed": _("Seed"),
         "test_hash": _("Test split"),
         "source_hash": _("Data sources"),

@@ -79,7 +79,8 @@ def test_the_page_says_what_decides(task: TaskFolder) -> None:
     for words in (
         "v2 meets its success criteria",
         f"{results.metrics['macro_f1'] * 100:.1f}%",
-        "threshold 70.0%",
+        "Macro-F1: at least the threshold",
+        "✓ met",
         "v2 is better than v1",
         "TF-IDF and logistic regression",
         "Always the commonest class",
@@ -106,13 +107,13 @@ def test_both_pages_are_whole_load_nothing_and_name_their_language(project: Path
         html = path.read_text(encoding="utf-8")
         found = Page(html)
         assert found.attributes["html"] == [{"lang": language}]
-        assert found.links == []
+        assert all(link.startswith("#") for link in found.links)
         assert not re.search(r"https?:|@import|url\(|<script", html)
         assert all(label in found.text for label in sample.labels)
         assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in found.attributes["meta"]
 
 
-HOSTILE = ["<script>alert(1)</script>", "{{7*7}} {% raw %}", '"><img src=x onerror=alert(1)>', "&lt;b&gt; \u202e\x00"]
+HOSTILE = ["<script>alert(1)</script>", "{{7*191}} {% raw %}", '"><img src=x onerror=alert(1)>', "&lt;b&gt; \u202e\x00"]
 
 
 def test_text_from_data_is_only_ever_text(task: TaskFolder) -> None:
@@ -129,7 +130,7 @@ def test_text_from_data_is_only_ever_text(task: TaskFolder) -> None:
         assert not found.attributes.keys() & {"script", "img"}
         # Our own bars are the only <i> there is.
         assert all("style" in element for element in found.attributes.get("i", []))
-        assert "<script>alert(1)</script>" in found.text and "{{7*7}}" in found.text and "49 " not in found.text
+        assert "<script>alert(1)</script>" in found.text and "{{7*191}}" in found.text and "1337" not in found.text
 
 
 def test_a_long_text_is_cut(task: TaskFolder) -> None:
