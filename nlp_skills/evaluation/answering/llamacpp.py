@@ -38,7 +38,7 @@ from nlp_skills.schema.version import Sampling
 # Beyond any logit, so that the token it is put on is taken.
 _FORCED = 1e6
 _SERVER = Path(__file__).with_name("llamacpp_server.py")
-_LOG_LINES = 3
+_LOG_BYTES = 1_000_000
 
 
 def open(  # noqa: A001
@@ -135,10 +135,11 @@ class _Server:
             ) from error
 
     def last_words(self) -> str:
-        """The end of what the process wrote."""
-        self.log.seek(0)
-        said = self.log.read().decode("utf-8", "replace").splitlines()
-        return lines.cut(" ".join(line.strip() for line in said[-_LOG_LINES:]), 300)
+        """The first error the process wrote of, else the end of what it wrote."""
+        # Not read, which would move the place where the process writes.
+        written = os.pread(self.log.fileno(), _LOG_BYTES, 0).decode("utf-8", "replace").splitlines()
+        errors = [line.partition(" E ")[2] for line in written if " E " in line]
+        return lines.cut((errors or written[-1:] or [""])[0].strip(), 300)
 
     def close(self) -> None:
         """End the process."""
@@ -318,10 +319,16 @@ def constraint(output: OutputFormat | None) -> dict[str, Any]:
     if output is None:
         return {}
     if output.type == "json":
-        return {"json_schema": closed(output.json_schema())}
+        return {"json_schema": _as_dumped(output.json_schema())}
     (prop,) = output.schema_.values()
     if prop.type != "string":
-        return {"json_schema": closed(prop.model_dump(exclude_none=True))}
+        return {"json_schema": _as_dumped(prop.model_dump(exclude_none=True))}
     # A literal of its grammars is spelled as one of JSON.
     choices = " | ".join(json.dumps(str(choice), ensure_ascii=False) for choice in prop.choices)
     return {"grammar": f"root ::= {choices}"} if choices else {}
+
+
+def _as_dumped(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, asking for the white space that training shows: a model may go on with line breaks until it is cut."""
+    spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return {**closed(schema), "x-guidance": spaces}

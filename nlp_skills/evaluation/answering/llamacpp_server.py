@@ -28,8 +28,13 @@ def main() -> None:
     settings.prefill_assistant = False
     # A slot goes on from its own last prompt; older ones are not kept in memory.
     settings.cache_prompt, settings.cache_idle_slots, settings.cache_ram_mib = True, False, 0
+    # Errors and warnings; it has a few lines to say of every request otherwise.
+    settings.verbosity = 2
     settings.ui, settings.hostnames, settings.port = False, ["127.0.0.1"], 0
-    server = xllamacpp.Server(settings)
+    try:
+        server = xllamacpp.Server(settings)
+    except RuntimeError as error:
+        sys.exit(str(error))
     print("listening", server.listening_address, flush=True)
     sys.stdin.read()
     # Requests that nobody waits for any more are not worth waiting for.
