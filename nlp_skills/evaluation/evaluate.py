@@ -90,6 +90,7 @@ def _wanted(
     if beside is None and backend is not None:
         return ()
     found = baselines.choose(beside, chosen.task, chosen.kind, endpoint=endpoint is not None)
+    baselines.check(chosen, found)
     if beside is None and not base_baseline:
         return tuple(name for name in found if name != baselines.BASE)
     return found

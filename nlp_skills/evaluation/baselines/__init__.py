@@ -23,7 +23,7 @@ from nlp_skills.evaluation.baselines.choice import (
     usual,
 )
 from nlp_skills.evaluation.baselines.fitted import answers, majority, tfidf
-from nlp_skills.evaluation.baselines.measuring import Manner, measure
+from nlp_skills.evaluation.baselines.measuring import Manner, check, measure
 from nlp_skills.evaluation.baselines.rules import rule_file
 from nlp_skills.evaluation.baselines.similar import unspaced
 
@@ -38,6 +38,7 @@ __all__ = [
     "TFIDF",
     "Manner",
     "answers",
+    "check",
     "choose",
     "majority",
     "measure",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from nlp_skills.data import entities
-from nlp_skills.errors import Usage
+from nlp_skills.errors import Invalid, Usage
 from nlp_skills.evaluation.baselines.rules import rule_file
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
@@ -55,7 +55,14 @@ def choose(asked: str | None, task: Task, kind: Kind, *, endpoint: bool = False)
 
     Raises:
         Usage: a name that this task has no baseline of.
+        Invalid: a rule file where an answer is no label.
     """
+    if rule_file(task.success_criteria) and kind not in _BY_RULES:
+        raise Invalid(
+            _("success_criteria.baseline names a rule file, and a rule gives a label"),
+            cause=_("an answer of this task is more than that"),
+            mend=_("set success_criteria.baseline in task.yaml to the figure your rules reach, such as 0.65"),
+        )
     known = names(task, kind, endpoint=endpoint)
     if asked is None:
         return (*usual(task, kind), *([ENDPOINT] if endpoint else []))

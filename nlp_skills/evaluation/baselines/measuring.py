@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills import files
+from nlp_skills import files, progress
 from nlp_skills.data.render import Renderer
 from nlp_skills.evaluation import model
 from nlp_skills.evaluation.baselines import choice, kept, rules, shots
 from nlp_skills.evaluation.baselines.fitted import FORM, Fitting
+from nlp_skills.evaluation.baselines.rules import Rules
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import LlmSettings
 from nlp_skills.schema.task import Evaluation
@@ -39,6 +40,16 @@ class Manner:
     way: Way | None = None
     listed: Sequence[Candidate] | None = None
     backend: str = "transformers"
+
+
+def check(chosen: Subject, wanted: Sequence[str]) -> None:
+    """Refuse, before anything is asked, what a person wrote and cannot be measured.
+
+    Raises:
+        Invalid: a bad rule file.
+    """
+    if choice.RULES in wanted:
+        _rules(chosen)
 
 
 def measure(
@@ -100,11 +111,8 @@ class _Measuring:
 
     def _rules(self) -> list[Any] | None:
         chosen = self.chosen
-        named = rules.rule_file(chosen.task.success_criteria)
-        if named is None:
-            return None
-        read = rules.read(chosen.folder.root, named, chosen.labels, chosen.fields, chosen.kind)
-        return read.answers(chosen.test, chosen.fields, chosen.kind)
+        read = _rules(chosen)
+        return read.answers(chosen.test, chosen.fields, chosen.kind) if read else None
 
     def _zero_shot(self) -> list[Any] | None:
         if self.base is None:
@@ -147,6 +155,9 @@ class _Measuring:
         with self.base() as scorer:
             told = shots.fitting(scorer, plain, chosen.test, rows, self._longest_answer) if rows else []
             if rows and not told:
+                progress.notice(
+                    _("no few-shot baseline: the model does not read the longest test row and another beside it")
+                )
                 return None
             title = _("base model, shown {rows} rows", rows=len(told)) if told else _("base model, untrained")
             key = model.digest([self._base_key, len(told), name])
@@ -208,3 +219,8 @@ class _Measuring:
     def _train(self) -> list[dict[str, Any]]:
         """The rows the version was trained on; none when train has changed since, or is not there."""
         return self.chosen.rows("train") if self.chosen.unchanged("train") else []
+
+
+def _rules(chosen: Subject) -> Rules | None:
+    named = rules.rule_file(chosen.task.success_criteria)
+    return rules.read(chosen.folder.root, named, chosen.labels, chosen.fields, chosen.kind) if named else None
