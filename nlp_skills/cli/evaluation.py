@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 from nlp_skills.cli import frame
 from nlp_skills.i18n import N_, _
 
@@ -15,23 +17,68 @@ if TYPE_CHECKING:
 @frame.command(
     "evaluate",
     help=N_("Measure a version on the test rows, beside its baselines, and judge it by the success criteria."),
-    examples=["nlp-skills evaluate", "nlp-skills evaluate reviews --version v1 --again", "nlp-skills evaluate --json"],
+    examples=[
+        "nlp-skills evaluate",
+        "nlp-skills evaluate reviews --version v1 --again",
+        "nlp-skills evaluate --baselines majority,tfidf_logreg,base_few_shot",
+        "nlp-skills evaluate --backend llama.cpp --model models/reviews-q4.gguf",
+        "nlp-skills evaluate --backend endpoint --base-url http://localhost:11434/v1 --model qwen3:4b",
+        "nlp-skills evaluate --json",
+    ],
 )
 @frame.task_argument
 @frame.version_option
 @frame.option("--again", is_flag=True, help=N_("Ask the model anew, though the results are there."))
+@frame.option(
+    "--baselines",
+    "beside",
+    metavar="NAMES",
+    help=N_("What to measure beside it: all, none, or names with commas between."),
+)
 @frame.option("--no-base-baseline", is_flag=True, help=N_("Do not measure the untrained base model beside it."))
+@frame.option(
+    "--backend",
+    type=click.Choice(["transformers", "vllm", "llama.cpp", "endpoint"]),
+    help=N_("What answers. Other results than those of transformers go to benchmarks/ and are not the version's."),
+)
+@frame.option(
+    "--model",
+    "model_name",
+    metavar="NAME",
+    help=N_("A GGUF file for llama.cpp, or what an endpoint calls its model; without --backend, one more baseline."),
+)
+@frame.option("--base-url", metavar="URL", help=N_("Where an OpenAI-compatible endpoint is."))
 @frame.option(
     "--gate", is_flag=True, help=N_("Exit with 1 unless the success criteria are met: also where the rows cannot tell.")
 )
 @frame.json_option
 def evaluate(
-    folder: TaskFolder, version_name: str | None, again: bool, no_base_baseline: bool, gate: bool, as_json: bool
+    folder: TaskFolder,
+    version_name: str | None,
+    again: bool,
+    beside: str | None,
+    no_base_baseline: bool,
+    backend: str | None,
+    model_name: str | None,
+    base_url: str | None,
+    gate: bool,
+    as_json: bool,
 ) -> int:
     from nlp_skills.evaluation import evaluate as evaluation
+    from nlp_skills.evaluation.answering import backends
 
+    task = folder.task()
+    instead = backends.Backend.of(backend, model_name, base_url, task)
     try:
-        results = evaluation.evaluate(folder, version_name, again=again, base_baseline=not no_base_baseline)
+        results = evaluation.evaluate(
+            folder,
+            version_name,
+            again=again,
+            base_baseline=not no_base_baseline,
+            beside=beside,
+            backend=instead,
+            endpoint=None if instead else backends.endpoint(model_name, base_url, task),
+        )
     except KeyboardInterrupt:
         frame.note(_("the answers so far are kept; the same command without --again goes on"))
         raise
@@ -81,13 +128,13 @@ def _intervals(results: Results) -> list[str]:
 
 def _conclusion(folder: TaskFolder, results: Results) -> list[str]:
     """What the figures mean, and what to do next."""
-    from nlp_skills.evaluation import baselines, judgement, significance
+    from nlp_skills.evaluation import baselines, judgement, predictions
 
     verdict, criteria = judgement.headline(results), ", ".join(judgement.criteria(results))
     lines = [_("{verdict} ({criteria})", verdict=verdict, criteria=criteria) if criteria else verdict]
     lines += judgement.warnings(results)
-    predictions = significance.load(folder.version(results.version).predictions_path)
-    lines += [text for text in [judgement.beside_baseline(results, predictions)] if text]
+    given = predictions.load(folder.version(results.version).predictions_path)
+    lines += [text for text in [judgement.beside_baseline(results, given)] if text]
     if baselines.TFIDF not in results.baselines:
         lines.append(_("no baselines were fitted: data/train.jsonl is not what this version was trained on"))
     task, version = folder.task().task_name, results.version

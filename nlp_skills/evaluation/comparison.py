@@ -13,7 +13,8 @@ from itertools import combinations
 from typing import Any
 
 from nlp_skills.errors import Problem
-from nlp_skills.evaluation import metrics, significance, words
+from nlp_skills.evaluation import marks, metrics, significance, words
+from nlp_skills.evaluation import predictions as answers
 from nlp_skills.evaluation.significance import Key, Row
 from nlp_skills.extras import installed
 from nlp_skills.i18n import _
@@ -90,7 +91,7 @@ class Comparison:
 
     @cached_property
     def figures(self) -> list[Difference]:
-        return differences.figures(self.versions, self.task.success_criteria.primary_metric)
+        return differences.figures(self.versions, marks.named(self.task))
 
     @cached_property
     def intervals(self) -> dict[str, dict[str, metrics.Interval]]:
@@ -123,7 +124,8 @@ def of(folder: TaskFolder, names: Sequence[str]) -> Comparison:
     task = folder.task()
     versions = [differences.records(folder, name) for name in names]
     problems = [problem for one in versions for problem in one.problems]
-    metric = significance.testable(task.success_criteria.primary_metric)
+    kind = marks.kind(task)
+    metric = significance.testable(marks.named(task), kind)
     predictions: dict[str, list[dict[str, Any]]] = {}
     untested: dict[str, str] = {}
     for one in versions:
@@ -131,12 +133,12 @@ def of(folder: TaskFolder, names: Sequence[str]) -> Comparison:
             if why := _untested(task, one):
                 untested[one.name] = why
             else:
-                predictions[one.name] = significance.load(one.version.predictions_path)
+                predictions[one.name] = answers.load(one.version.predictions_path, kind)
         except Problem as problem:
             problems.append(problem)
             untested[one.name] = _("the predictions of {version} cannot be read", version=one.name)
     try:
-        tests = _tests(predictions, metric, _labels(versions))
+        tests = _tests(predictions, metric, _labels(versions), task)
     except Problem as problem:
         problems.append(problem)
         tests = []
@@ -163,12 +165,16 @@ def _untested(task: Task, one: Records) -> str | None:
     )
 
 
-def _tests(predictions: Mapping[str, list[dict[str, Any]]], metric: str, labels: Sequence[str]) -> list[Pair]:
+def _tests(
+    predictions: Mapping[str, list[dict[str, Any]]], metric: str, labels: Sequence[str], task: Task
+) -> list[Pair]:
     """Every pair of versions, its classes in the order of `labels`."""
     place = {label: number for number, label in enumerate(labels)}
     found = []
     for a, b in combinations(predictions, 2):
-        result = significance.compare_rows(predictions[a], predictions[b], metric)
+        result = significance.compare_rows(
+            predictions[a], predictions[b], metric, kind=marks.kind(task), language=task.language
+        )
         classes = sorted(result["classes"].items(), key=lambda item: place.get(item[0], len(place)))
         found.append(Pair(a, b, {**result, "classes": dict(classes)}))
     return found
@@ -219,7 +225,7 @@ def conclusion(found: Comparison) -> list[str]:
     texts += list(found.untested.values())
     if len(found.predictions) > 1 and not found.pairs:
         texts.append(_("the difference could not be tested: see the error"))
-    primary = found.task.success_criteria.primary_metric
+    primary = marks.named(found.task)
     if found.pairs and found.metric != primary:
         names = {"primary": primary, "metric": words.metric(found.metric)}
         texts.append(_("{primary} cannot be tested row by row; {metric} decides.", **names))
@@ -244,11 +250,11 @@ def details(found: Comparison, pair: Pair) -> list[str]:
     if not pair.tested:
         command = f"nlp-skills new-version {found.task.task_name} --from {pair.a}"
         return [*lines, _("{a}'s settings with the data of today: {command}", a=pair.a, command=command)]
-    if result["metric"] != "accuracy":
+    if result["metric"] != "accuracy" and "accuracy" in result["metrics"]:
         entry = result["metrics"]["accuracy"]
         change, p = significance.amount("accuracy", entry["difference"]), significance.p_value(entry["p"])
         lines.append(_("Accuracy: {difference}, {p} (McNemar, exact).", difference=change, p=p))
-    return [*lines, _class_line(result)]
+    return [*lines, _class_line(result)] if result["classes"] else lines
 
 
 def _class_line(result: Mapping[str, Any]) -> str:
@@ -284,7 +290,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "ok": not found.problems,
         "task": found.task.task_name,
         "versions": found.names,
-        "primary_metric": found.task.success_criteria.primary_metric,
+        "primary_metric": marks.named(found.task),
         "tested_metric": found.metric,
         "settings": [_row(found, row) | {"relative": row.relative} for row in found.settings],
         "figures": [_row(found, row) | {"intervals": found.intervals.get(row.name, {})} for row in found.figures],

@@ -54,10 +54,13 @@ def primary(task: Task, root: Path | None = None) -> str:
     Raises:
         Invalid: it is none that we compute for such a task.
     """
+    return _known(named(task), "success_criteria.primary_metric", task, root)
+
+
+def named(task: Task) -> str:
+    """As `primary`, but a name that nobody computes stays what it is."""
     wanted = task.success_criteria.primary_metric
-    if wanted == _UNCHOSEN and kind(task) not in ("label", "labels"):
-        return usual(task)
-    return _known(wanted, "success_criteria.primary_metric", task, root)
+    return usual(task) if wanted == _UNCHOSEN and kind(task) not in ("label", "labels") else wanted
 
 
 def selecting(task: Task, root: Path) -> str:

@@ -6,16 +6,18 @@ differ. A plain difference of two scores, or an unpaired test, hides most of wha
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
-from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import metrics, words
+from nlp_skills.evaluation import marks, metrics, predictions, words
+from nlp_skills.evaluation.scores import resampling, sheet
+from nlp_skills.evaluation.scores.sheet import EXACT, PARSED, Sheet
 from nlp_skills.extras import need
 from nlp_skills.i18n import _
+from nlp_skills.schema.version import Kind
 
 if TYPE_CHECKING:
     from nlp_skills.evaluation.metrics import Counts, Floats
@@ -33,89 +35,75 @@ FEWEST_COMMON = 30
 FEWEST_FLIPS = 6
 # 1.96 standard errors to be significant, 0.84 more to be so in four cases of five.
 _DETECTABLE = 1.96 + 0.84
-# Numbers held at once while resampling: 64 MB.
-_BLOCK = 8_000_000
-_ONLY_RIGHT_OR_WRONG = ("accuracy", "micro_f1", "balanced_accuracy")
 
 
-def load(path: Path) -> list[dict[str, Any]]:
-    """predictions.jsonl as a list of rows with at least `key`, `gold` and `predicted`.
-
-    Raises:
-        Invalid: the file is missing, or a line of it is not such a row.
-    """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError as error:
-        mend = _("make the predictions: nlp-skills evaluate")
-        raise Invalid(_("there are no predictions yet"), file=path, mend=mend) from error
-    return [_row(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except UnicodeDecodeError as error:
-        row, cause = None, str(error)
-    except json.JSONDecodeError as error:
-        row, cause = None, error.msg
-    else:
-        cause = _("a prediction has the keys key, gold and predicted, each of them text")
-    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("key", "gold", "predicted")):
-        mend = _("make the predictions anew: nlp-skills evaluate --again")
-        raise Invalid(_("not a prediction"), file=path, line=number, cause=cause, mend=mend)
-    return row
-
-
-def between(a: VersionFolder, b: VersionFolder, metric: str = "macro_f1") -> dict[str, Any]:
+def between(
+    a: VersionFolder, b: VersionFolder, metric: str = "macro_f1", language: str | None = None
+) -> dict[str, Any]:
     """How version B does against version A, from their predictions; see `compare_rows`.
 
-    A version without predictions makes it `not_comparable`, and is named in `unevaluated`.
+    A version without predictions makes it `not_comparable`, and is named in `unevaluated`; so do answers of two kinds.
+
+    Raises:
+        Invalid: predictions that are none.
     """
     missing = [version.name for version in (a, b) if not version.predictions_path.is_file()]
-    if missing:
-        return {"metric": metric, "rows": 0, **_apart({}, {}), **_NOTHING, "same_rows": False, "unevaluated": missing}
-    return compare_rows(load(a.predictions_path), load(b.predictions_path), metric)
+    kinds = {found.kind for found in (a.results(), b.results()) if found is not None}
+    if missing or len(kinds) > 1:
+        unevaluated = {"unevaluated": missing} if missing else {}
+        return {"metric": metric, "rows": 0, **_apart({}, {}), **_NOTHING, "same_rows": False, **unevaluated}
+    kind: Kind = next(iter(kinds), "label")
+    rows_a, rows_b = (predictions.load(version.predictions_path, kind) for version in (a, b))
+    return compare_rows(rows_a, rows_b, metric, kind=kind, language=language)
 
 
-def compare_rows(rows_a: Iterable[Row], rows_b: Iterable[Row], metric: str = "macro_f1") -> dict[str, Any]:
+def compare_rows(
+    rows_a: Iterable[Row],
+    rows_b: Iterable[Row],
+    metric: str = "macro_f1",
+    *,
+    kind: Kind = "label",
+    language: str | None = None,
+) -> dict[str, Any]:
     """How B does against A on the rows both answered, as plain data; differences are B minus A, fractions.
 
-    The verdict comes from `metric` (macro-F1 for one that no test is known for) at 5 %: by the exact McNemar
-    test for accuracy, by the paired bootstrap for the others. Accuracy can rise while a rare class is lost, so
-    it decides only where it is what versions are chosen by. `classes` holds every class's F1, with Holm's
-    correction over the classes. `smallest_visible_difference` is the difference these rows would show in four
-    cases of five, given how often the two versions disagree.
+    The verdict comes from `metric` (the first of the kind's where no test of it is known) at 5 %: by the exact McNemar
+    test for accuracy and whole answers, by the paired bootstrap for the others. Accuracy can rise while a rare class is
+    lost, so it decides only where it is what versions are chosen by. `classes` holds every class's F1, with Holm's
+    correction over the classes. `smallest_visible_difference` is the difference these rows would show in four cases of
+    five, given how often the two versions disagree.
 
-    A row counts as common when its key and its true label are the same on both sides. When the test
+    A row counts as common when its key and its right answer are the same on both sides. When the test
     sets differ, at least 30 common rows are needed, else the verdict is `not_comparable`.
     """
     need("quality", "numpy")
-    metric = testable(metric)
     a, b = keyed(rows_a), keyed(rows_b)
     keys = [key for key in a if key in b]
-    overview = {"metric": metric, "rows": len(keys), **_apart(a, b)}
+    overview = {"metric": testable(metric, kind), "rows": len(keys), **_apart(a, b)}
     if not keys or (not overview["same_rows"] and len(keys) < FEWEST_COMMON):
         return {**overview, **_NOTHING}
-    table = _Table.of([(key[1], a[key]["predicted"], b[key]["predicted"]) for key in keys])
-    fixed = [key[0] for key in keys if right(b[key]) and not right(a[key])]
-    broken = [key[0] for key in keys if right(a[key]) and not right(b[key])]
-    figures, classes, spread = _tested(table, metric, mcnemar(len(fixed), len(broken)))
+    table = _Table.of([a[key] for key in keys], [b[key] for key in keys], kind, language)
+    fixed = [key[0] for key, (before, after) in zip(keys, table.right, strict=True) if after and not before]
+    broken = [key[0] for key, (before, after) in zip(keys, table.right, strict=True) if before and not after]
+    figures, classes, drawn = table.tested(mcnemar(len(fixed), len(broken)))
+    metric = metric if metric in figures else table.a.names[0]
     return {
         **overview,
+        "metric": metric,
         "verdict": verdict(figures[metric]["difference"], figures[metric]["p"]),
         "metrics": figures,
         "classes": classes,
-        "disagree": sum(a[key]["predicted"] != b[key]["predicted"] for key in keys),
+        "disagree": int(table.moved.sum()),
         "fixed": fixed,
         "broken": broken,
-        "smallest_visible_difference": max(_DETECTABLE * spread, FEWEST_FLIPS / len(keys)),
+        "smallest_visible_difference": max(_DETECTABLE * float(drawn[metric].std()), FEWEST_FLIPS / len(keys)),
     }
 
 
-def testable(metric: str) -> str:
-    """The metric itself where a test of it is known, else macro-F1."""
-    return metric if metric in metrics.NAMES else "macro_f1"
+def testable(metric: str, kind: Kind = "label") -> str:
+    """The metric itself where a test of it is known, else the first of its kind."""
+    known = [name for name in marks.NAMES[kind] if kind != "label" or name in metrics.NAMES]
+    return metric if metric in known else known[0]
 
 
 _NOTHING: dict[str, Any] = {
@@ -134,7 +122,7 @@ def keyed(rows: Iterable[Row]) -> dict[Key, Row]:
     seen: Counter[tuple[str, str]] = Counter()
     result: dict[Key, Row] = {}
     for row in rows:
-        same = row["key"], row["gold"]
+        same = row["key"], predictions.gold_key(row)
         result[*same, seen[same]] = row
         seen[same] += 1
     return result
@@ -143,8 +131,10 @@ def keyed(rows: Iterable[Row]) -> dict[Key, Row]:
 def _apart(a: Mapping[Key, Row], b: Mapping[Key, Row]) -> dict[str, Any]:
     """The rows that only one side answered, and those that stand on both with another label."""
     left_a, left_b = [key for key in a if key not in b], [key for key in b if key not in a]
-    labels = {key[0]: key[1] for key in left_b}
-    relabelled = {key[0]: {"key": key[0], "a": key[1], "b": labels[key[0]]} for key in left_a if key[0] in labels}
+    labels = {key[0]: b[key]["gold"] for key in left_b}
+    relabelled = {
+        key[0]: {"key": key[0], "a": a[key]["gold"], "b": labels[key[0]]} for key in left_a if key[0] in labels
+    }
     return {
         "same_rows": not left_a and not left_b,
         "only_a": [key[0] for key in left_a if key[0] not in relabelled],
@@ -154,8 +144,9 @@ def _apart(a: Mapping[Key, Row], b: Mapping[Key, Row]) -> dict[str, Any]:
 
 
 def right(row: Row) -> bool:
-    """Whether the answer is the true label."""
-    return bool(row["gold"] == row["predicted"])
+    """Whether the answer is right, as the evaluation found; where it does not say, whether it is the true label."""
+    found = row.get("correct")
+    return found if isinstance(found, bool) else bool(row["gold"] == row["predicted"])
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -186,79 +177,102 @@ def verdict(difference: float, p: float) -> Code:
     return "better" if difference > 0 else "worse"
 
 
-class _Table(NamedTuple):
-    """The distinct (true, A's, B's) labels as numbers, shape (cells, 3), and how many rows each stands for."""
+@dataclass(frozen=True)
+class _Table:
+    """Both sides' answers to the same rows, marked.
 
-    labels: list[str]
-    cells: Any
-    counts: Counts
+    `pairs` (pairs, 2): which cells of A and of B go together; `pair_of` (rows,) which of them a row has. `moved`: which
+    rows were answered differently.
+    """
+
+    a: Sheet
+    b: Sheet
+    pairs: Counts
+    pair_of: Counts
+    moved: Any
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[str, str, str]]) -> _Table:
+    def of(cls, rows_a: Sequence[Row], rows_b: Sequence[Row], kind: Kind, language: str | None) -> _Table:
         import numpy as np
 
-        triples = Counter(rows)
-        labels = sorted({label for triple in triples for label in triple})
-        place = {label: index for index, label in enumerate(labels)}
-        # In their order, so that the same rows in another order draw the same samples.
-        ordered = sorted(triples)
-        cells = np.asarray([[place[label] for label in triple] for triple in ordered])
-        return cls(labels, cells, np.asarray([triples[triple] for triple in ordered], dtype=np.int64))
+        gold = [row["gold"] for row in rows_a]
+        given = [[row["predicted"] for row in rows] for rows in (rows_a, rows_b)]
+        about: dict[str, Any] = {"labels": _labels(kind, gold, *given), "language": language}
+        if kind == "spans":
+            about["texts"] = [row.get("input") for row in rows_a]
+        a, b = (sheet.of(kind, gold, side, **about) for side in given)
+        pairs, pair_of = np.unique(np.stack([a.cell_of, b.cell_of], axis=1), axis=0, return_inverse=True)
+        moved = np.asarray([one != other for one, other in zip(*given, strict=True)])
+        return cls(a, b, pairs, pair_of.reshape(-1), moved)
 
-    def moved(self, label: int | None, *, flips_only: bool = False) -> int:
-        """Rows answered differently (of one label: given by one of the two), or only those right on one side."""
-        true, a, b = self.cells.T
-        counted = (a == true) != (b == true) if flips_only else a != b
-        if label is not None:
-            counted &= (a == label) | (b == label)
-        return int(self.counts[counted].sum())
+    @property
+    def right(self) -> list[tuple[bool, bool]]:
+        """Whether each row is right with A and with B."""
+        return list(zip(self.a.right, self.b.right, strict=True))
 
-    def resamples(self) -> Iterator[Counts]:
-        """Bootstrap samples of the rows as counts of the cells, (resamples, cells), a block at a time."""
+    @cached_property
+    def classes(self) -> dict[str, tuple[int, int]]:
+        """The classes that have rows, with their places in A and in B."""
+        places = {name: place for place, name in enumerate(self.b.classes)}
+        found = ((name, place) for place, name in enumerate(self.a.classes) if self.a.present[place])
+        return {name: (place, places[name]) for name, place in found}
+
+    def scores(self, times: Any) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Every metric and every class's F1, of A and of B (2, samples), with each pair so often."""
         import numpy as np
 
-        generator = np.random.default_rng(metrics.SEED)
-        total, size = int(self.counts.sum()), max(1, _BLOCK // len(self.counts))
-        for start in range(0, metrics.RESAMPLES, size):
-            yield generator.multinomial(total, self.counts / total, size=min(size, metrics.RESAMPLES - start))
+        sums = [times @ side.cells[self.pairs[:, place]] for place, side in enumerate((self.a, self.b))]
+        figures = [side.of_sums(total) for side, total in zip((self.a, self.b), sums, strict=True)]
+        f1 = [side.class_f1_of_sums(total) for side, total in zip((self.a, self.b), sums, strict=True)]
+        metrics_of_both = {
+            name: np.stack([figures[0][name], figures[1][name]]) for name in figures[0] & figures[1].keys()
+        }
+        by_class = {name: np.stack([f1[0][:, a], f1[1][:, b]]) for name, (a, b) in self.classes.items()}
+        return metrics_of_both, by_class
 
-    def scores(self, weights: Counts) -> tuple[dict[str, Floats], Floats]:
-        """Each metric of A and of B (2, samples), and each class's F1 (2, samples, classes), under these counts."""
+    def tested(self, p_whole: float) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], dict[str, Floats]]:
+        """Every metric and every class with rows, tested; and the differences of each metric in all samples."""
         import numpy as np
 
-        # Floats: they hold such counts exactly, and their products are many times as fast.
-        weights, one = weights.astype(np.float64), np.eye(len(self.labels))
-        true, *answers = (one[self.cells[:, column]] for column in range(3))
-        support, present = weights @ true, true.any(axis=0)
-        margins = [(weights @ (true * answer), weights @ answer, support) for answer in answers]
-        pairs = [metrics.figures_from_margins(*side, present) for side in margins]
-        figures = {name: np.stack([pair[name] for pair in pairs]) for name in metrics.NAMES}
-        return figures, np.stack([metrics.class_f1(*side) for side in margins])
+        counts = np.bincount(self.pair_of)
+        points, class_points = self.scores(counts[None].astype(np.float64))
+        blocks = [self.scores(sample) for sample in resampling.of_cells(self.pair_of)]
+        drawn, by_class = (
+            {name: np.concatenate([np.diff(block[part][name], axis=0)[0] for block in blocks]) for name in names}
+            for part, names in enumerate((points, class_points))
+        )
+        figures = {name: _entry(a[0], b[0], drawn[name], self._moved(name)) for name, (a, b) in points.items()}
+        for name in {"accuracy", "micro_f1", EXACT} & self.a.shares & {*figures}:
+            figures[name]["p"] = p_whole
+        classes = {
+            name: _entry(a[0], b[0], by_class[name], self._moved_of_class(name))
+            for name, (a, b) in class_points.items()
+        }
+        for entry, p in zip(classes.values(), holm([entry["p"] for entry in classes.values()]), strict=True):
+            entry["p_holm"] = p
+        return figures, classes, drawn
+
+    def _moved(self, name: str) -> int:
+        """The rows that can have moved a metric: those right on one side alone, where it counts no others."""
+        if name in self.a.shares - {PARSED} or (name == "balanced_accuracy" and self.a.kind == "label"):
+            return sum(before != after for before, after in self.right)
+        return int(self.moved.sum())
+
+    def _moved_of_class(self, name: str) -> int:
+        """The rows in which a class was given, or given rightly, by one side more than by the other."""
+        a, b = self.classes[name]
+        counted = [
+            side.cells[self.pairs[:, which]][:, [place, len(side.classes) + place]]
+            for which, (side, place) in enumerate(((self.a, a), (self.b, b)))
+        ]
+        return int((counted[0] != counted[1]).any(axis=1)[self.pair_of].sum())
 
 
-def _tested(
-    table: _Table, metric: str, p_accuracy: float
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], float]:
-    """Every metric and every class with test rows, tested; and the standard error of the metric's difference."""
-    import numpy as np
-
-    points, points_by_class = table.scores(table.counts[None])
-    blocks = [table.scores(weights) for weights in table.resamples()]
-    drawn = {name: np.concatenate([np.diff(figures[name], axis=0)[0] for figures, _f1 in blocks]) for name in points}
-    by_class = np.concatenate([np.diff(f1, axis=0)[0] for _figures, f1 in blocks])
-    figures = {}
-    for name, (a, b) in points.items():
-        moved = table.moved(None, flips_only=name in _ONLY_RIGHT_OR_WRONG)
-        figures[name] = _entry(a[0], b[0], drawn[name], moved)
-    for name in ("accuracy", "micro_f1"):
-        figures[name]["p"] = p_accuracy
-    classes = {}
-    for place in sorted(set(table.cells[:, 0].tolist())):
-        a, b = points_by_class[:, 0, place]
-        classes[table.labels[place]] = _entry(a, b, by_class[:, place], table.moved(place))
-    for entry, p in zip(classes.values(), holm([entry["p"] for entry in classes.values()]), strict=True):
-        entry["p_holm"] = p
-    return figures, classes, float(drawn[metric].std())
+def _labels(kind: Kind, *sides: Sequence[Any]) -> list[str]:
+    """Every label that is true or given anywhere; none where answers are no labels."""
+    if kind == "label":
+        return sorted({label for side in sides for label in side if label is not None})
+    return sorted({label for side in sides for each in side for label in each or ()}) if kind == "labels" else []
 
 
 def _entry(a: float, b: float, differences: Floats, moved: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import finished
 import pytest
 from conftest import Ran, write_rows
 
-from nlp_skills.evaluation import significance, words
+from nlp_skills.evaluation import predictions, significance, words
 from nlp_skills.schema import yaml
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -97,7 +97,7 @@ def test_the_conclusion_has_its_p_and_the_rows_behind_it(task: TaskFolder, cli: 
     assert "McNemar" in out and "Holm's correction over 3 classes" in out
     shown = [line for line in out.splitlines() if re.match(r"    (正面|中立|負面) → ", line)]
     assert len(shown) == 6
-    rows = {row["key"]: row for row in significance.load(task.version("v2").predictions_path)}
+    rows = {row["key"]: row for row in predictions.load(task.version("v2").predictions_path)}
     sure = {key: rows[key]["probabilities"][rows[key]["predicted"]] for key in pair["broken"]}
     surest = sorted(pair["broken"], key=lambda key: -sure[key])[:3]
     assert [re.findall(r"#\d+", line) for line in shown[3:]] == [[f"#{key[1:]}"] for key in surest]
@@ -133,7 +133,7 @@ def test_three_versions_are_each_tested_against_the_first_and_the_best_is_not_gu
     raw = [pair["metrics"]["macro_f1"]["p"] for pair in found["pairs"]]
     assert [pair["p_holm"] for pair in found["pairs"]] == significance.holm(raw)
     assert found["best"]["version"] is None and found["best"]["contenders"] == ["v2", "v3"]
-    rows = {name: significance.load(task.version(name).predictions_path) for name in ("v1", "v2", "v3")}
+    rows = {name: predictions.load(task.version(name).predictions_path) for name in ("v1", "v2", "v3")}
     every = [("v1", "v2"), ("v1", "v3"), ("v2", "v3")]
     alone = [significance.compare_rows(rows[a], rows[b])["metrics"]["macro_f1"]["p"] for a, b in every]
     assert [pair["p_holm"] for pair in found["best"]["pairs"]] == pytest.approx(significance.holm(alone), abs=0.01)

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
 
 from nlp_skills import errors, i18n
-from nlp_skills.evaluation import significance
+from nlp_skills.evaluation import predictions, significance
 
 LABELS = ["a", "b", "c"]
 
@@ -270,12 +270,12 @@ def test_the_sentence_names_both_versions_and_the_interval(seed: int) -> None:
 
 def test_predictions_that_are_not_there_or_not_predictions_are_named(tmp_path: Path) -> None:
     with pytest.raises(errors.Invalid, match="no predictions yet"):
-        significance.load(tmp_path / "predictions.jsonl")
+        predictions.load(tmp_path / "predictions.jsonl")
     path = tmp_path / "predictions.jsonl"
     for bad in (b'{"key": "k"}', b'{"key": "k", "gold": ["a"], "predicted": "b"}', b'{"key": "\xff"}', b"[1"):
         path.write_bytes(b'{"key": "k", "gold": "a", "predicted": "b"}\n\n' + bad + b"\n")
         with pytest.raises(errors.Invalid) as caught:
-            significance.load(path)
+            predictions.load(path, "label")
         assert caught.value.line == 3 and "--again" in str(caught.value.mend)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nlp_skills.evaluation import metrics
 from nlp_skills.evaluation.scores.sheet import PARSED, Ranked, Sheet
@@ -60,8 +60,10 @@ def several(
     known = tuple(labels) or tuple(sorted({label for each in (*gold, *predicted) for label in each or ()}))
     place = {label: column for column, label in enumerate(known)}
     pairs = [(frozenset(a), None if b is None else frozenset(b)) for a, b in zip(gold, predicted, strict=True)]
-    number: dict[Any, int] = {}
-    cell_of = np.asarray([number.setdefault(pair, len(number)) for pair in pairs], dtype=np.int64)
+    # In their order, so that the same rows in another order draw the same samples.
+    ordered = sorted({*pairs}, key=lambda pair: (sorted(pair[0]), pair[1] is None, sorted(pair[1] or ())))
+    number = {pair: cell for cell, pair in enumerate(ordered)}
+    cell_of = np.asarray([number[pair] for pair in pairs], dtype=np.int64)
     true, given = (np.zeros((len(number), len(known))) for _side in range(2))
     for cell, (a, b) in enumerate(number):
         true[cell, [place[label] for label in a]] = 1
@@ -98,8 +100,9 @@ class _One(Sheet):
         unread = sums[..., -1:]
         # The class that no row has counts where answers are set against truths as wholes.
         nothing = np.zeros_like(unread)
-        padded = (np.concatenate(pair, axis=-1) for pair in ((hits, nothing), (answered, unread), (support, nothing)))
-        figures = metrics.figures_from_margins(*padded, np.append(self.present, False))
+        pairs = ((hits, nothing), (answered, unread), (support, nothing))
+        hits, answered, support = (np.concatenate(pair, axis=-1) for pair in pairs)
+        figures = metrics.figures_from_margins(hits, answered, support, np.append(self.present, False))
         if PARSED in self.names:
             figures[PARSED] = 1 - metrics.divided(sums[..., -1], support.sum(axis=-1))
         return figures

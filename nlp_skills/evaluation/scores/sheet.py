@@ -71,7 +71,7 @@ class Sheet:
                 found |= {name: value if each.ndim > 1 else value[0] for name, value in many.items()}
         if times is None:
             every = np.arange(len(self.cell_of))
-            found |= {name: np.float64(figure(every)) for name, figure in self.alone.items()}
+            found |= {name: np.asarray(figure(every)) for name, figure in self.alone.items()}
         return found
 
     def class_f1(self, times: Any = None) -> dict[str, Floats]:
