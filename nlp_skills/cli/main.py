@@ -42,6 +42,7 @@ COMMANDS = {
     "evaluate": f"{_ROOM}.evaluation:evaluate",
     "errors": f"{_ROOM}.errors:errors",
     "report": f"{_ROOM}.report:report",
+    "dashboard": f"{_ROOM}.dashboard:dashboard",
     "diagnose": f"{_ROOM}.diagnose:diagnose",
     "new-version": f"{_ROOM}.versions:new_version",
     "promote": f"{_ROOM}.versions:promote",

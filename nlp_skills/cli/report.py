@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nlp_skills.cli import frame
+from nlp_skills.errors import Problem
 from nlp_skills.i18n import N_, _
+
+if TYPE_CHECKING:
+    from nlp_skills.workspace.folder import TaskFolder
 
 
 @frame.command(
@@ -48,6 +52,17 @@ def report(
         raise click.UsageError(_("name the version once: {names}", names=f"{versions[0]}, {version_name}"))
     chosen = folder.existing_version(version_name or next(iter(versions), None))
     write = pages.write_markdown if form == "markdown" else pages.write
-    path = write(folder, chosen.name, against=against, out=out)
+    path = write(folder, chosen.name, against=against, out=out, findings=_findings(folder, chosen.name))
     content: dict[str, Any] = {"ok": True, "version": chosen.name, "format": form, "report": path}
     frame.emit(content) if as_json else frame.say(_("report: {path}", path=frame.shown(path)))
+
+
+def _findings(folder: TaskFolder, version: str) -> list[dict[str, Any]]:
+    """What a diagnosis says of the version; a file it cannot read is no reason to have no report."""
+    from nlp_skills.diagnosis import diagnose
+
+    try:
+        return [finding.as_dict() for finding in diagnose.of(folder, version).findings]
+    except Problem as problem:
+        frame.warn([str(problem)])
+        return []

@@ -7,6 +7,7 @@ from typing import Any
 
 from nlp_skills.evaluation import baselines, shown, words
 from nlp_skills.evaluation.shown import cut
+from nlp_skills.evaluation.why import words as sayings
 from nlp_skills.evaluation.why.findings import Analysis, Confusion, Doubt, Error, Neighbour, Slice
 from nlp_skills.i18n import _
 from nlp_skills.schema.version import Kind
@@ -16,6 +17,7 @@ CONFUSIONS = 10
 SLICES = 14
 DOUBTS = 8
 NEIGHBOURS = 2
+FINDINGS = 6
 
 Row = Mapping[str, Any]
 
@@ -67,12 +69,8 @@ def _example(kind: Kind, row: Row, error: Error | None) -> dict[str, Any]:
 
 
 def _tags(row: Row, error: Error | None) -> list[str]:
-    marks = {
-        "near_miss": _("the right answer came second"),
-        "doubtful_label": _("the label itself looks wrong"),
-        "contradicted": _("a training row like it has another answer"),
-    }
-    found = [marks[mark] for mark in error.marks if mark in marks] if error else []
+    # Sure and wrong is what stands beside each of them as a figure.
+    found = [sayings.mark(mark) for mark in error.marks if mark != "confident"] if error else []
     if others(row).get(baselines.TFIDF) == row["gold"]:
         found.append(_("TF-IDF got it right"))
     return found
@@ -86,22 +84,10 @@ def _neighbour(kind: Kind, one: Neighbour) -> dict[str, str]:
 
 def _confusion(one: Confusion) -> dict[str, str]:
     nothing = "–"
-    faults = {
-        "confused": _("taken for another"),
-        "missed": _("missed"),
-        "spurious": _("given where there is none"),
-        "boundary": _("ends elsewhere"),
-        "type": _("of another type"),
-        "boundary_and_type": _("ends elsewhere, of another type"),
-        "field": _("wrong value"),
-        "different": _("another text"),
-        "unread": _("could not be read"),
-    }
-    fault = faults[one.fault]
     return {
         "gold": nothing if one.gold is None else cut(one.gold, 60),
         "predicted": nothing if one.predicted is None else cut(one.predicted, 60),
-        "fault": f"{cut(one.field, 40)}: {fault}" if one.field else fault,
+        "fault": sayings.fault(one),
         "count": f"{one.count:,}",
         "share": words.percent(one.share, 0),
         "cost": f"{one.cost:,.4g}",
@@ -126,11 +112,10 @@ def _slices(found: Analysis) -> dict[str, Any] | None:
 
 
 def _slice(one: Slice) -> dict[str, Any]:
-    columns = {"length": _("length"), "script": _("script"), "class": _("class")}
     interval = one.interval or (one.value, one.value)
     low, high = (round(min(max(edge, 0), 1) * 100, 2) for edge in interval)
     return {
-        "name": f"{columns.get(one.column, cut(one.column, 40))}: {cut(one.name, 60)}",
+        "name": sayings.part(one),
         "rows": f"{one.rows:,}",
         "wrong": f"{one.wrong:,}",
         "bar": {
@@ -161,7 +146,7 @@ def findings(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     `found` are findings as plain data, as `diagnose --json` prints them.
     """
-    severities = {"critical": _("grave"), "warning": _("warning"), "note": _("note")}
+    severities = {"critical": _("critical"), "warning": _("warning"), "note": _("note")}
     return [
         {
             "title": cut(one["title"]),
@@ -173,7 +158,7 @@ def findings(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "effect": cut(one.get("effect") or ""),
             "effort": _effort(one.get("effort") or {}),
         }
-        for one in found
+        for one in found[:FINDINGS]
     ]
 
 

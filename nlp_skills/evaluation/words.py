@@ -245,6 +245,31 @@ def _reasons() -> dict[str, str]:
     }
 
 
+def dashboard() -> dict[str, str]:
+    """The page over all tasks."""
+    return shared() | {
+        "kind": _("Overview"),
+        "overview": _("Tasks"),
+        "overview_note": _(
+            "The version is the active one, with the metric that decides in its task and the interval (95%). The line "
+            "is that metric from version to version. Best is the highest on the same test rows, where it is another "
+            "version. A version with a link has a report."
+        ),
+        "look": _("Look for"),
+        "task": _("Task"),
+        "state": _("State"),
+        "version": _("Version"),
+        "verdict": _("Verdict"),
+        "course": _("Course"),
+        "best": _("Best"),
+        "versions": _("Versions"),
+        "updated": _("Updated"),
+        "dead": _("dead"),
+        "no_tasks": _("There are no tasks in this folder."),
+        "broken": _("Tasks that cannot be read"),
+    }
+
+
 def comparison() -> dict[str, str]:
     """The page of several versions."""
     return shared() | {
