@@ -446,8 +446,8 @@ def _replayed(kept: dict[str, Any]) -> Answer:
 
 def _packed(token: Token) -> list[Any]:
     """A token for a JSON line. Latin-1 has a character for every byte."""
-    likely = [[text.decode("latin-1"), round(log, 5)] for text, log in token.likely]
-    return [token.text.decode("latin-1"), round(token.log, 5), likely]
+    likely = [[text.decode("latin-1"), log] for text, log in token.likely]
+    return [token.text.decode("latin-1"), token.log, likely]
 
 
 def _unpacked(kept: list[Any]) -> Token:

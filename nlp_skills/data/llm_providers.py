@@ -300,7 +300,7 @@ def _tokens(choice: Any) -> tuple[Token, ...]:
     told = getattr(getattr(choice, "logprobs", None), "content", None) or []
     try:
         return tuple(
-            Token(_bytes(one), float(one.logprob), tuple((_bytes(other), float(other.logprob)) for other in likely))
+            Token(_bytes(one), _log(one), tuple((_bytes(other), _log(other)) for other in likely))
             for one in told
             for likely in [getattr(one, "top_logprobs", None) or []]
         )
@@ -312,6 +312,10 @@ def _bytes(token: Any) -> bytes:
     """A token may be half a character, which only its bytes can tell."""
     spelled = getattr(token, "bytes", None)
     return bytes(spelled) if spelled is not None else str(token.token).encode("utf-8", "replace")
+
+
+def _log(token: Any) -> float:
+    return round(float(token.logprob), 5)
 
 
 def _code(body: Any) -> str:

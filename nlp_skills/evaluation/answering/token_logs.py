@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from nlp_skills.data.llm_providers import Token
 
 # How much of the labels' probability may hide behind what is told before the figure is left out.
-_HIDDEN = 0.01
+_HIDDEN = 0.02
 
 
 def of_text(tokens: Sequence[Token], text: str) -> float | None:
     """The probability of a whole text, its end not counted; None where the tokens are not those of the text."""
-    if not tokens or b"".join(token.text for token in tokens) != text.encode():
+    if not _spell(tokens, text):
         return None
     return min(1.0, math.exp(sum(token.log for token in tokens)))
 
@@ -22,7 +22,7 @@ def of_label(tokens: Sequence[Token], text: str, chosen: int, labels: Sequence[s
     """The share of the label that was given in the probability of all labels.
 
     It is read at the first token in which labels differ, among the likeliest tokens there. None where that is not
-    sound: the text is another, a token fits several labels, or labels beyond those told may be likely as well.
+    sound: the text is another, a token fits several labels, or tokens that are not told may weigh as well.
 
     Args:
         tokens: of `text`, with the likeliest ones at each place.
@@ -30,21 +30,26 @@ def of_label(tokens: Sequence[Token], text: str, chosen: int, labels: Sequence[s
         chosen: which one of `labels`.
         labels: as they are spelled in such a text, what marks their end (a quotation mark) included where there is one.
     """
-    whole, spelled = text.encode(), [label.encode() for label in labels]
+    whole, spelled = b"".join(token.text for token in tokens), [label.encode() for label in labels]
     start = whole.rfind(spelled[chosen])
-    if start < 0 or b"".join(token.text for token in tokens) != whole:
+    if start < 0 or not _spell(tokens, text):
         return None
     place, offset = _covering(tokens, start + _same(spelled))
     if place is None or not place.likely:
         return None
     rests = [whole[offset:start] + label if offset <= start else label[offset - start :] for label in spelled]
     shares, doubtful = _shares(place, rests)
-    floor = math.exp(min(log for _text, log in place.likely))
-    doubtful += floor * sum(share == 0 for share in shares)
+    # Of every label there may be another token, just not likely enough to be told.
+    doubtful += len(labels) * math.exp(min(log for _text, log in place.likely))
     total = sum(shares)
     if not shares[chosen] or doubtful > _HIDDEN * (total + doubtful):
         return None
     return shares[chosen] / total
+
+
+def _spell(tokens: Sequence[Token], text: str) -> bool:
+    """Whether the text is of these tokens; servers take white space and a Markdown fence off its ends."""
+    return bool(tokens) and text.encode().strip() in b"".join(token.text for token in tokens)
 
 
 def _same(labels: Sequence[bytes]) -> int:
