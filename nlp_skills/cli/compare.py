@@ -107,11 +107,11 @@ def _show_pair(found: Comparison, pair: Pair) -> None:
     a, b = found.rows(pair.a), found.rows(pair.b)
     if pair.tested:
         frame.say("  " + _("Put right: {count}", count=len(pair.result["fixed"])))
-        _show_flips(flips.fixed(a, b, limit))
+        _show_flips(flips.fixed(a, b, limit, found.kind))
         frame.say("  " + _("Broken: {count}", count=len(pair.result["broken"])))
-        _show_flips(flips.broken(a, b, limit))
+        _show_flips(flips.broken(a, b, limit, found.kind))
     if not pair.result["same_rows"]:
-        found_rows = flips.strays(found.predictions[pair.a], found.predictions[pair.b], pair.result, limit)
+        found_rows = flips.strays(found.predictions[pair.a], found.predictions[pair.b], pair.result, limit, found.kind)
         _show_strays(_("Only in {version}:", version=pair.a), found_rows["only_a"])
         _show_strays(_("Only in {version}:", version=pair.b), found_rows["only_b"])
         _show_strays(_("In both with another label:"), found_rows["relabelled"])

@@ -19,6 +19,7 @@ from nlp_skills.evaluation.significance import Key, Row
 from nlp_skills.extras import installed
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
+from nlp_skills.schema.version import Kind
 from nlp_skills.workspace import compare as differences
 from nlp_skills.workspace.compare import Difference, Records
 from nlp_skills.workspace.folder import TaskFolder
@@ -79,6 +80,11 @@ class Comparison:
     @property
     def names(self) -> list[str]:
         return [one.name for one in self.versions]
+
+    @property
+    def kind(self) -> Kind:
+        """What an answer of the task is."""
+        return marks.kind(self.task)
 
     @property
     def change(self) -> str:

@@ -148,7 +148,7 @@ def _tests(pair: Pair) -> dict[str, Any]:
         " – ".join(bare(metric, edge) for edge in entry["interval"]),
         _p(entry["p"]),
         _p(result["p_holm"]),
-        _p(result["metrics"]["accuracy"]["p"]),
+        _p(result["metrics"]["accuracy"]["p"]) if "accuracy" in result["metrics"] else "–",
         bare(metric, result["smallest_visible_difference"]).lstrip("+"),
     ]
     return {"name": f"{pair.a} → {pair.b}", "cells": cells}
@@ -169,7 +169,7 @@ def _pair(found: Comparison, pair: Pair) -> dict[str, Any]:
     """The classes of a pair, tested, and the rows to look at."""
     a, b = found.rows(pair.a), found.rows(pair.b)
     result = pair.result
-    strays = flips.strays(found.predictions[pair.a], found.predictions[pair.b], result, ROWS)
+    strays = flips.strays(found.predictions[pair.a], found.predictions[pair.b], result, ROWS, found.kind)
     apart = [(title, _shown(result[name], strays[name])) for name, title in _apart_titles(pair).items() if result[name]]
     return {
         "a": pair.a,
@@ -177,8 +177,8 @@ def _pair(found: Comparison, pair: Pair) -> dict[str, Any]:
         "tested": pair.tested,
         "classes": [_tested_class(label, entry) for label, entry in result["classes"].items()],
         "flips": [
-            (words.comparison()["fixed"], _shown(result["fixed"], flips.fixed(a, b, ROWS))),
-            (words.comparison()["broken"], _shown(result["broken"], flips.broken(a, b, ROWS))),
+            (words.comparison()["fixed"], _shown(result["fixed"], flips.fixed(a, b, ROWS, found.kind))),
+            (words.comparison()["broken"], _shown(result["broken"], flips.broken(a, b, ROWS, found.kind))),
         ],
         "apart": apart,
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from nlp_skills.evaluation import significance, words
@@ -13,31 +15,81 @@ from nlp_skills.schema.version import Check, Gate, Results, Verdict
 
 # A number that says it is a figure: 0.65, .65 or 65 %. The 2 of rules_v2 is not one.
 _ENDING_NUMBER = re.compile(r"(\d*\.\d+|\d+(?=\s*%))\s*(%?)\s*\Z")
+# Test sets are smaller than a million rows.
+_MOST_ROOT = 1000.0
+
+
+@dataclass(frozen=True)
+class Before:
+    """The version before, and how its classes did beside today's: `result` is of `significance.compare_rows`."""
+
+    name: str
+    result: Mapping[str, Any]
+
+    @property
+    def tested(self) -> bool:
+        """Whether both answered enough of the same rows."""
+        return bool(self.result["metrics"])
 
 
 def verdict(
     criteria: SuccessCriteria,
     figures: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    rows: int | None = None,
+    before: Before | None = None,
 ) -> Verdict:
-    """Whether the primary metric reached its threshold and passed the given baseline; None where neither is set.
+    """Whether the success criteria are met; None where none is set.
 
-    A criterion is met when the whole 95 % interval is on its right side, not met when it is on the other.
+    A criterion is met when the whole 95 % interval is on its right side, not met when it is on the other, and else it
+    cannot be told; `rows` answered makes it known how many would settle it. `before` is needed for `max_regression`:
+    without a version before, nothing can be lost. One whose answers cannot be compared leaves it open.
     """
     value, baseline = figures.get(criteria.primary_metric), baseline_value(criteria.baseline)
-    ranges, checks = intervals or {}, []
-    if value is not None and criteria.threshold is not None:
-        checks.append(_check("threshold", criteria.primary_metric, value, criteria.threshold, ranges))
-    if value is not None and baseline is not None:
-        checks.append(_check("baseline", criteria.primary_metric, value, baseline, ranges))
+    ranges = intervals or {}
+    wanted: list[tuple[Literal["threshold", "baseline"], str, float | None]] = [
+        ("threshold", criteria.primary_metric, criteria.threshold),
+        ("baseline", criteria.primary_metric, baseline),
+        *(("threshold", name, least) for name, least in criteria.metrics.items()),  # type: ignore[misc]
+    ]
+    asked = [(about, name, least) for about, name, least in wanted if least is not None]
+    checks = [
+        _check(about, name, figures[name], least, ranges.get(name), rows)
+        for about, name, least in asked
+        if name in figures
+    ]
+    checks += _regressions(criteria, before) if before and before.tested else []
+    untested = before.name if before and not before.tested and criteria.max_regression is not None else None
+    found = worst(checks)
+    if found != "not_met" and (len(asked) > sum(check.about != "regression" for check in checks) or untested):
+        found = "cannot_tell"
     return Verdict(
         primary_metric=criteria.primary_metric,
         value=value,
         threshold=criteria.threshold,
         baseline=baseline,
-        verdict=worst(checks),
+        verdict=found,
         checks=checks,
+        untested=untested,
     )
+
+
+def allowed_regression(criteria: SuccessCriteria, label: str) -> float | None:
+    """How much F1 a class may lose; None where any loss is allowed."""
+    allowed = criteria.max_regression
+    return allowed.get(label, allowed.get("*")) if isinstance(allowed, dict) else allowed
+
+
+def _regressions(criteria: SuccessCriteria, before: Before) -> list[Check]:
+    found = []
+    for label, entry in before.result["classes"].items():
+        allowed = allowed_regression(criteria, label)
+        if allowed is not None:
+            interval, name = (entry["interval"][0], entry["interval"][1]), f"{label} F1"
+            check = _check("regression", name, entry["difference"], -allowed, interval, before.result["rows"])
+            found.append(check.model_copy(update={"other": before.name}))
+    return found
 
 
 def worst(checks: Sequence[Check]) -> Gate | None:
@@ -48,16 +100,30 @@ def worst(checks: Sequence[Check]) -> Gate | None:
 
 
 def _check(
-    about: Literal["threshold", "baseline"],
+    about: Literal["threshold", "baseline", "regression"],
     metric: str,
     value: float,
     least: float,
-    ranges: Mapping[str, tuple[float, float]],
+    interval: tuple[float, float] | None,
+    rows: int | None,
 ) -> Check:
-    interval = ranges.get(metric)
     low, high = interval or (value, value)
     gate: Gate = "met" if low >= least else "not_met" if high < least else "cannot_tell"
-    return Check(about=about, metric=metric, value=value, interval=interval, least=least, verdict=gate)
+    needed = rows_needed(value, least, (low, high), rows) if gate == "cannot_tell" and rows else None
+    return Check(
+        about=about, metric=metric, value=value, interval=interval, least=least, verdict=gate, rows_needed=needed
+    )
+
+
+def rows_needed(value: float, least: float, interval: tuple[float, float], rows: int) -> int | None:
+    """How many test rows would settle it if the value stays: an interval narrows with the root of the rows.
+
+    None where the value is what is asked for, or so near that nobody has so many rows.
+    """
+    half = value - interval[0] if value > least else interval[1] - value
+    if abs(value - least) * _MOST_ROOT <= half * rows**0.5:
+        return None
+    return max(rows + 1, math.ceil(rows * (half / (value - least)) ** 2))
 
 
 def baseline_value(baseline: float | str | None) -> float | None:
@@ -103,7 +169,75 @@ def criteria(results: Results) -> list[str]:
         found.append(_("threshold {value}", value=words.figure(success.primary_metric, success.threshold)))
     if success.baseline is not None:
         found.append(_("given baseline {value}", value=words.figure(success.primary_metric, success.baseline)))
+    for check in success.checks:
+        if check.about == "threshold" and check.metric != success.primary_metric:
+            least = words.figure(check.metric, check.least)
+            found.append(_("{metric} {value}", metric=words.metric(check.metric), value=least))
+    lost = {check.least for check in success.checks if check.about == "regression"}
+    if lost:
+        worst_allowed = significance.points(min(lost))
+        found.append(_("no class loses more than allowed, at most {points} points", points=worst_allowed.lstrip("-")))
     return found
+
+
+def sentence(check: Check, rows: int) -> str:
+    """What a criterion came to, for whoever has to decide."""
+    if check.about == "regression":
+        return _lost(check)
+    values: dict[str, Any] = {
+        "metric": words.metric(check.metric),
+        "value": words.figure(check.metric, check.value),
+        "least": words.figure(check.metric, check.least),
+        "rows": rows,
+    }
+    if check.interval:
+        values |= dict(zip(("low", "high"), (words.figure(check.metric, end) for end in check.interval), strict=True))
+    if check.verdict == "met":
+        return _("{metric}: {value} is at least {least}, and so is all that the test rows leave open.", **values)
+    if check.verdict == "not_met":
+        return _("{metric}: {value} is under {least}, and so is all that the test rows leave open.", **values)
+    return f"{_open(check, values)} {_settled(check)}"
+
+
+def _open(check: Check, values: Mapping[str, Any]) -> str:
+    if check.value > check.least:
+        return _("{metric}: {value} is above {least}, but {rows} test rows leave {low} to {high}.", **values)
+    if check.value < check.least:
+        return _("{metric}: {value} is below {least}, but {rows} test rows leave {low} to {high}.", **values)
+    return _("{metric}: {value} is just what is asked for, and {rows} test rows leave {low} to {high}.", **values)
+
+
+def _settled(check: Check) -> str:
+    if check.rows_needed is None:
+        return _("No number of rows would settle so small a distance.")
+    return _("About {rows} test rows would settle it.", rows=f"{_rounded(check.rows_needed):,}")
+
+
+def _rounded(rows: int) -> int:
+    """Two digits, upwards: it is an estimate."""
+    step = 10 ** max(0, len(str(rows)) - 2)
+    return -(-rows // step) * step
+
+
+def _lost(check: Check) -> str:
+    low, high = (significance.points(end) for end in check.interval or (check.value, check.value))
+    values = {
+        "name": words.figure_name(check.metric),
+        "other": check.other or "",
+        "change": significance.points(check.value),
+        "low": low,
+        "high": high,
+        "allowed": significance.points(-check.least).lstrip("+"),
+    }
+    if check.verdict == "met":
+        return _("{name} against {other}: {change} points ({low} to {high}), no more lost than {allowed}.", **values)
+    if check.verdict == "not_met":
+        return _("{name} against {other}: {change} points ({low} to {high}), more lost than {allowed}.", **values)
+    text = _(
+        "{name} against {other}: {change} points ({low} to {high}); whether it lost more than {allowed} is open.",
+        **values,
+    )
+    return f"{text} {_settled(check)}"
 
 
 def beside_baseline(results: Results, predictions: Sequence[Mapping[str, Any]]) -> str | None:
@@ -111,8 +245,9 @@ def beside_baseline(results: Results, predictions: Sequence[Mapping[str, Any]]) 
     best = best_baseline(results)
     if best is None:
         return None
-    theirs = [{**row, "predicted": row["baselines"][best]} for row in predictions if best in row.get("baselines", {})]
-    compared = significance.compare_rows(theirs, predictions, metric=results.success.primary_metric)
+    answered = [row for row in predictions if best in row.get("baselines", {})]
+    theirs = [{**row, "predicted": row["baselines"][best], "correct": None} for row in answered]
+    compared = significance.compare_rows(theirs, predictions, results.success.primary_metric, kind=results.kind)
     return significance.sentence(compared, words.baseline(best), results.version)
 
 
@@ -131,7 +266,12 @@ def warnings(results: Results) -> list[str]:
                 ours=words.figure(name, success.value),
             )
         )
-    low, high = results.intervals.get(name, (0.0, 0.0))
-    if success.threshold is not None and low < success.threshold <= high:
-        found.append(_("The threshold lies inside the interval: other test rows could have decided otherwise."))
+    found += [sentence(check, results.test_rows) for check in success.checks if check.verdict != "met"]
+    if success.untested:
+        found.append(
+            _(
+                "Whether a class lost more than it may cannot be told: {version} has no answers to enough of these rows.",
+                version=success.untested,
+            )
+        )
     return found

@@ -159,7 +159,8 @@ def _mcc(right: Any, rows: Any, answered: Numbers, support: Numbers) -> Floats:
     hits, total, given, true = (np.asarray(part, dtype=np.float64) for part in (right, rows, answered, support))
     covariance = hits * total - (given * true).sum(axis=-1)
     spread = (total**2 - (given**2).sum(axis=-1)) * (total**2 - (true**2).sum(axis=-1))
-    return divided(covariance, np.sqrt(spread))
+    # Where rows have several labels the product may be under 0, and there is no such figure.
+    return divided(covariance, np.sqrt(np.maximum(spread, 0)))
 
 
 def divided(above: Any, below: Any) -> Floats:

@@ -65,7 +65,7 @@ def context(folder: TaskFolder, version: VersionFolder, against: str | None, tol
         "task": task,
         "version": version.name,
         "kind": results.kind,
-        "verdict": verdict(results, rows, earlier),
+        "verdict": verdict(task, results, rows, earlier),
         "findings": report_why.findings(told.findings),
         "beside": _beside(task, results, rows, earlier),
         "metrics": _metrics(results),
@@ -93,13 +93,14 @@ def _earlier(folder: TaskFolder, version: VersionFolder, against: str | None) ->
     return parent if parent.predictions_path.is_file() and parent.results_path.is_file() else None
 
 
-def verdict(results: Results, rows: Sequence[Row], earlier: VersionFolder | None) -> dict[str, Any]:
+def verdict(task: Task, results: Results, rows: Sequence[Row], earlier: VersionFolder | None) -> dict[str, Any]:
     """The block on top: a headline, the figure, each criterion, and what else must be known before deciding."""
     success = results.success
     name = success.primary_metric
     sentences = [text for text in [judgement.beside_baseline(results, rows)] if text]
     if earlier:
-        compared = significance.compare_rows(predictions.load(earlier.predictions_path), rows, metric=name)
+        before = predictions.load(earlier.predictions_path, results.kind)
+        compared = significance.compare_rows(before, rows, name, kind=results.kind, language=task.language)
         sentences.append(significance.sentence(compared, earlier.name, results.version))
     state = {"met": "good", "not_met": "bad"}.get(success.verdict or "", "open")
     beaten, warnings = judgement.beaten_by(results), judgement.warnings(results)
