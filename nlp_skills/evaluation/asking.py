@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nlp_skills import progress
 from nlp_skills.data import rows as lines
 from nlp_skills.evaluation import model
 from nlp_skills.evaluation.answering import threshold
 from nlp_skills.evaluation.answering.ask import HALF, above, ask, way_of
+from nlp_skills.evaluation.answering.constrained import NoGrammar
 from nlp_skills.evaluation.answering.partial import Partial
 from nlp_skills.evaluation.answering.scorer import Answer, Scorer, Way
 from nlp_skills.evaluation.subject import Row, Subject
@@ -51,8 +53,8 @@ class Asking:
         Raises:
             Problem: what the scorer raises; the answers until then are kept.
         """
-        way, chosen = self.way, self.chosen
-        answers = self._ask("predictions", chosen.test, way, _("evaluate {version}", version=self._name))
+        chosen = self.chosen
+        way, answers = self._answers()
         taken_from = None
         if chosen.kind == "labels" and way == "likelihood":
             taken_from = self._threshold()
@@ -72,9 +74,13 @@ class Asking:
         )
         return Given(answers, asked, free)
 
-    def forget(self) -> None:
-        """Remove what was kept of the round: it is in the predictions now, or is to be asked anew."""
-        forget(self.folder)
+    def _answers(self) -> tuple[Way, list[Answer]]:
+        title, rows = _("evaluate {version}", version=self._name), self.chosen.test
+        try:
+            return self.way, self._ask("predictions", rows, self.way, title)
+        except NoGrammar as problem:
+            progress.notice(f"{problem.message}: {problem.cause}")
+            return "free", self._ask("predictions", rows, "free", title)
 
     @property
     def _name(self) -> str:

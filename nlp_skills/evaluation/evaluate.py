@@ -147,7 +147,8 @@ class _Round:
         return named <= set(figures) and set(self.wanted) <= set(earlier.baselines)
 
     def _judged(self, earlier: Results) -> Results:
-        said = measured.verdict(self.chosen, earlier.metrics, earlier.intervals, earlier.baselines)
+        answers = [answer.predicted for answer in self.outcome.given(earlier).answers]
+        said = measured.verdict(self.chosen, earlier.metrics, earlier.intervals, earlier.baselines, answers)
         return earlier.model_copy(update={"success": said})
 
     def _measured(self, known: Given | None) -> Results:
@@ -156,6 +157,10 @@ class _Round:
         others = baselines.measure(self.chosen, self.wanted, manner, base=base, endpoint=self.endpoint)
         right = measured.sheet_of(self.chosen, given).right
         found = measured.results(self.chosen, given, others)
+        if not any(answer.predicted is not None for answer in given.answers):
+            progress.notice(
+                _("not one answer could be read: see raw in {path}", path=self.outcome.predictions_path.name)
+            )
         self.outcome.write_predictions(given, right, others)
         return found
 

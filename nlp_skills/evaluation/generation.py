@@ -7,6 +7,7 @@ text does not either: every row draws from random numbers of its own.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,9 @@ def _drawn(sampling: Sampling, numbers: Sequence[int]) -> list[Any]:
 
     if not sampling.temperature:
         return []
-    dice = [torch.Generator().manual_seed(((sampling.seed or 0) << 32) + number) for number in numbers]
+    # Of a seed torch takes 32 bits.
+    seeds = [zlib.crc32(f"{sampling.seed or 0}/{number}".encode()) for number in numbers]
+    dice = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     class Drawn(LogitsProcessor):  # type: ignore[misc]
         """The largest of log-probabilities with Gumbel noise is a sample of their distribution."""

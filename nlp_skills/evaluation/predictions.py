@@ -2,8 +2,9 @@
 
 `key` names the row, alike in every version; `gold` and `predicted` have the form of the task's kind: a label, a sorted
 list of labels, the answer's properties (spans, fields), or a text; `predicted` is null where an answer could not be
-read. Beside them: `correct`, `raw`, `probability`, `probabilities`, `valid_answer_probability`, `prompt_sha256`,
-`latency_seconds`, `input` and each baseline's answer in `baselines`, as far as they are known.
+read. Beside them: `correct`, `raw`, `cut` (it came to the limit before it came to its end), `probability`,
+`probabilities`, `valid_answer_probability`, `prompt_sha256`, `latency_seconds`, `input` and each baseline's answer in
+`baselines`, as far as they are known; of some rows `unconstrained`, what was said without the schema's help.
 """
 
 from __future__ import annotations

@@ -11,7 +11,10 @@ import torch
 from conftest import DATA_SOURCE_YAML, LABELS, TASK_YAML, Ran, reviews, write_rows
 
 from nlp_skills import errors
-from nlp_skills.evaluation import baselines, evaluate, likelihood, model, predict
+from nlp_skills.evaluation import baselines, evaluate, likelihood, model
+from nlp_skills.evaluation.answering import partial as partials
+from nlp_skills.evaluation.answering.partial import Partial
+from nlp_skills.evaluation.answering.scorer import Answer
 from nlp_skills.schema import yaml
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -126,15 +129,15 @@ def test_the_base_model_asked_later_does_not_ask_the_version_again(
 
 
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
-    answer = predict.Answer("a", {"a": 1.0}, 1.0)
+    answer = Answer("a", probabilities={"a": 1.0}, valid=1.0)
     (tmp_path / "x.partial").symlink_to("/dev/full")
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
         # The rewrite would replace the link; what is tested is the appending.
-        patch.setattr(predict.files, "write_text", lambda path, text: None)
+        patch.setattr(partials.files, "write_text", lambda path, text: None)
         with (
             pytest.raises(errors.Unavailable, match="cannot write"),
-            predict.Partial(tmp_path / "x.partial", "sha256:one").opened({}) as write,
+            Partial(tmp_path / "x.partial", "sha256:one").opened({}) as write,
         ):
             write(0, answer)
 
@@ -154,7 +157,7 @@ def test_other_criteria_are_judged_without_asking_again(folder: TaskFolder, monk
 def test_an_interrupted_evaluation_goes_on_where_it_was(folder: TaskFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate.evaluate(folder, base_baseline=False)
     expected = predictions(folder)
-    monkeypatch.setattr(likelihood, "BUDGET_CPU", 2000)
+    monkeypatch.setattr(likelihood, "BUDGET_CPU", 400)
     real = likelihood.score
 
     def interrupted(*args: Any, **more: Any) -> Any:
@@ -179,23 +182,15 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(folder: TaskFolder, monk
 
 
 def test_a_partial_file_of_another_model_is_not_believed(tmp_path: Path) -> None:
-    answer = predict.Answer("a", {"a": 1.0}, 1.0)
+    answer = Answer("a", probabilities={"a": 1.0}, valid=1.0)
     path = tmp_path / "x.partial"
-    with predict.Partial(path, "sha256:one").opened({3: answer}) as write:
+    with Partial(path, "sha256:one").opened({3: answer}) as write:
         write(5, answer)
     with open(path, "a", encoding="utf-8") as stream:
         stream.write("not json\n")
-    assert predict.Partial(path, "sha256:one").read() == {3: answer, 5: answer}
-    assert predict.Partial(path, "sha256:two").read() == {}
-    assert predict.Partial(tmp_path / "none", "sha256:one").read() == {}
-
-
-def test_an_answer_from_log_probabilities() -> None:
-    answer = predict.Answer.of(["a", "b"], [-0.5, -1.5])
-    assert answer.predicted == "a"
-    assert answer.probabilities == {"a": 0.731059, "b": 0.268941}
-    assert answer.valid == pytest.approx(0.829661)
-    assert predict.Answer.of(["a", "b"], [-2000.0, -1999.0]).predicted == "b"
+    assert Partial(path, "sha256:one").read() == {3: answer, 5: answer}
+    assert Partial(path, "sha256:two").read() == {}
+    assert Partial(tmp_path / "none", "sha256:one").read() == {}
 
 
 def test_the_base_model_baseline_is_the_base_model(folder: TaskFolder, tuned_base: Path) -> None:
@@ -226,6 +221,7 @@ def test_linear_baselines_are_left_out_when_train_is_no_longer_the_versions(fold
 
 
 Change = Callable[[TaskFolder], object]
+SEVERAL = {"type": "array", "items": {"type": "string", "enum": list(LABELS)}}
 
 
 def _edit(key: tuple[str, ...], value: object) -> Change:
@@ -249,8 +245,9 @@ def _test_line(text: str) -> Change:
         (lambda f: f.split("test").write_text(""), "test split is empty", "regenerate"),
         (_test_line('{"text": "Fine.", "label": "positive"}\n'), "not the one version v1", "train"),
         (_test_line('{"text": "Fine.", "label": "glad"}\n'), "cannot be evaluated: 1", "validate"),
-        (_edit(("success_criteria", "primary_metric"), "bleu"), "bleu is not one", "macro_f1"),
-        (_edit(("task_type",), "generation"), "only classification", "script"),
+        (_edit(("success_criteria", "primary_metric"), "acuracy"), "acuracy is not one", "to accuracy"),
+        (_edit(("success_criteria", "metrics"), {"bleu": 0.5}), "bleu is not one", "success_criteria.metrics"),
+        (_edit(("output_format", "schema", "label"), SEVERAL), "other answers than the task now wants", "new-version"),
         (lambda f: shutil.rmtree(f.root / "versions"), "v1 does not exist", "new-version"),
     ],
 )

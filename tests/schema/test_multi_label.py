@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +10,8 @@ from pydantic import ValidationError
 from nlp_skills.data.merge import output_shape
 from nlp_skills.data.render import Renderer
 from nlp_skills.data.rows import Shape
-from nlp_skills.errors import Invalid
-from nlp_skills.evaluation.subject import choose
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Training
-from nlp_skills.workspace.folder import TaskFolder
 
 TOPICS = {"type": "array", "items": {"type": "string", "enum": ["外觀", "價格", "物流"]}}
 
@@ -83,16 +78,3 @@ def test_a_list_of_labels_is_an_answer_like_any_other() -> None:
     assert renderer.answer(row) == '{"topics": ["外觀", "物流"]}'
     assert renderer.parse(renderer.answer(row)) == {"topics": ["外觀", "物流"]}
     assert renderer.parse('{"topics": ["服務"]}') is None
-
-
-def test_evaluation_says_that_it_cannot_score_lists_of_labels(make_task: Callable[..., Path]) -> None:
-    root = make_task()
-    path = root / "task.yaml"
-    one = "      type: string\n      enum: [positive, neutral, negative]\n"
-    several = "      type: array\n      items: {type: string, enum: [positive, neutral, negative]}\n"
-    path.write_text(path.read_text(encoding="utf-8").replace(one, several), encoding="utf-8")
-    config = root / "versions" / "v1" / "config.yaml"
-    config.parent.mkdir(parents=True)
-    config.write_text("base_model: none/none\n", encoding="utf-8")
-    with pytest.raises(Invalid, match="several labels a row"):
-        choose(TaskFolder.at(root))

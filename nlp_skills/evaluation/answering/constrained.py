@@ -12,6 +12,14 @@ from nlp_skills.i18n import _
 from nlp_skills.schema.task import OutputFormat
 
 
+# Where in xgrammar's own sources a message comes from, and when.
+_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+
+
+class NoGrammar(Invalid):
+    """A schema that answers cannot be held to."""
+
+
 def processors(model: Any, tokenizer: Any, output: OutputFormat) -> Callable[[], Any]:
     """A function that makes a logits processor for one call of `generate`: it lets an answer be nothing but `output`.
 
@@ -19,7 +27,7 @@ def processors(model: Any, tokenizer: Any, output: OutputFormat) -> Callable[[],
 
     Raises:
         Unavailable: xgrammar is missing.
-        Invalid: the schema asks for what no grammar can be made of.
+        NoGrammar: the schema asks for what no grammar can be made of.
     """
     need("train", "xgrammar")
     import xgrammar
@@ -30,9 +38,9 @@ def processors(model: Any, tokenizer: Any, output: OutputFormat) -> Callable[[],
     try:
         grammar = _grammar(xgrammar.GrammarCompiler(words), output)
     except RuntimeError as error:
-        raise Invalid(
+        raise NoGrammar(
             _("no grammar can be made of output_format.schema, so that answers cannot be held to it"),
-            cause=str(error).strip().splitlines()[-1],
+            cause=_PLACE.sub("", str(error).strip().splitlines()[-1]),
             mend=_("write the schema more simply: type, enum, items, properties, required"),
         ) from error
     return lambda: LogitsProcessor(grammar)

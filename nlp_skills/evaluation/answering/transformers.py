@@ -54,8 +54,8 @@ class Scorer:
         """As `scorer.Scorer.generate`.
 
         Raises:
-            Invalid: a row does not fit the model's context, its prompt cannot be rendered, or no grammar can be made
-                of the schema.
+            Invalid: a row does not fit the model's context, or its prompt cannot be rendered.
+            constrained.NoGrammar: no grammar can be made of the schema; nothing was asked then.
             Unavailable: xgrammar is missing.
         """
         if not questions:
