@@ -11,10 +11,13 @@ points of accuracy and raises no error.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from nlp_skills.evaluation import branches
 
 if TYPE_CHECKING:
     import torch
@@ -49,11 +52,21 @@ def score(model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], *, budget:
     # Not inside inference_mode while the caller handles a batch: a generator would leak the mode.
     with torch.inference_mode():
         shared = _Shared.read(model, prompts, answers)
-    for rows in batches([len(prompt) for prompt in prompts], answers, budget):
+        branching = shared is not None and branches.suits(model)
+    for rows in _grouped(prompts, answers, shared if branching else None, budget):
         with torch.inference_mode():
             chosen = [prompts[row] for row in rows]
-            values = _repeated(model, chosen, answers) if shared is None else shared.score(model, chosen)
+            values = _repeated(model, chosen, answers) if shared is None else shared.score(model, chosen, branching)
         yield Scored(rows, values.double().tolist())
+
+
+def _grouped(prompts: Sequence[Ids], answers: Sequence[Ids], branching: _Shared | None, budget: int) -> list[list[int]]:
+    """Rows to be read at once; those whose labels branch off cost what is their own, once."""
+    lengths = [len(prompt) for prompt in prompts]
+    if branching is None:
+        return batches(lengths, answers, budget)
+    own = [length - branching.beginning.length for length in lengths]
+    return batches(own, [[token for answer in answers for token in answer]], min(budget, branches.AT_ONCE))
 
 
 def batches(lengths: Sequence[int], answers: Sequence[Ids], budget: int) -> list[list[int]]:
@@ -128,8 +141,17 @@ class _Shared:
         stem = common_prefix(answers)
         return cls(beginning, stem, [list(answer[len(stem) :]) for answer in answers])
 
-    def score(self, model: Any, prompts: Sequence[Ids]) -> torch.Tensor:
+    def score(self, model: Any, prompts: Sequence[Ids], branching: bool) -> torch.Tensor:
         """Log-probabilities of shape (prompts, answers)."""
+        if branching:
+            from nlp_skills.training.one_row import Unsuitable
+
+            with contextlib.suppress(Unsuitable):
+                known = self.beginning.cache, self.beginning.length
+                return branches.score(model, *known, prompts, self.stem, self.tails)
+        return self._after_another(model, prompts)
+
+    def _after_another(self, model: Any, prompts: Sequence[Ids]) -> torch.Tensor:
         import torch
 
         read = self.beginning.length

@@ -33,7 +33,8 @@ class OneRow:
     """A batch laid out: `ids` and `positions` (1, tokens): `shared` tokens, then the rows' own, then `idle` ones.
 
     `padded` (rows, width) is where each cell of a padded batch lies among the own tokens (cells of padding: at the
-    first), `cells` (own,) which cell each own token is.
+    first), `cells` (own,) which cell each own token is. `hidden` (rows, width, width) is True where a cell does not see
+    another; None: it sees those before it. `cached`: the beginning was read before, and is in the model's cache only.
     """
 
     ids: torch.Tensor
@@ -43,6 +44,8 @@ class OneRow:
     padded: torch.Tensor
     cells: torch.Tensor
     longest: int
+    hidden: torch.Tensor | None = None
+    cached: bool = False
 
     def place(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Where the tokens at these rows and columns of the batch lie."""
@@ -109,7 +112,7 @@ def attend(
     queries = (query[0] * (scaling or query.shape[-1] ** -0.5)).unflatten(0, (len(key[0]), -1))
     keys, values = key[0], value[0]
     given = _own(queries, keys, values, one_row)
-    if one_row.shared:
+    if one_row.shared and not one_row.cached:
         given = torch.cat([_beginning(queries, keys, values, one_row.shared), given], dim=1)
     given = torch.nn.functional.pad(given, (0, 0, 0, one_row.idle))
     return given.transpose(0, 1)[None], None
@@ -128,14 +131,16 @@ def _own(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, one_ro
 
     shared, (rows, width) = one_row.shared, one_row.padded.shape
     heads, group, _tokens, size = queries.shape
-    cells = shared + one_row.padded.flatten()
+    own = one_row.padded.flatten()
+    cells = shared + own
     own_keys, own_values = (kind.index_select(1, cells).unflatten(1, (rows, width)) for kind in (keys, values))
-    asked = queries.index_select(2, cells).unflatten(2, (rows, width)).transpose(1, 2)
+    asked = queries.index_select(2, own if one_row.cached else cells).unflatten(2, (rows, width)).transpose(1, 2)
+    unseen = _unseen(one_row, width, asked.dtype)
     if width >= LONG:
-        seen = _fused(asked, own_keys, own_values, keys[:, :shared], values[:, :shared])
+        seen = _fused(asked, own_keys, own_values, keys[:, :shared], values[:, :shared], unseen)
     else:
         asked = asked.reshape(heads, rows, group * width, size)
-        of_row = (asked @ own_keys.transpose(2, 3)).unflatten(2, (group, width)) + _causal(width, asked.dtype)
+        of_row = (asked @ own_keys.transpose(2, 3)).unflatten(2, (group, width)) + unseen
         of_row = of_row.flatten(2, 3)
         if shared:
             together = asked.flatten(1, 2) @ keys[:, :shared].transpose(1, 2)
@@ -148,11 +153,20 @@ def _own(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, one_ro
     return seen.transpose(1, 2).reshape(heads * group, rows * width, size).index_select(1, one_row.cells)
 
 
-def _fused(asked: Any, own_keys: Any, own_values: Any, keys: Any, values: Any) -> Any:
+def _unseen(one_row: OneRow, width: int, dtype: Any) -> torch.Tensor:
+    """What is added to the scores: (rows, 1, width, width), or (width, width) where every row sees what is before."""
+    import torch
+
+    if one_row.hidden is None:
+        return _causal(width, dtype)
+    return torch.zeros(one_row.hidden.shape, dtype=dtype).masked_fill(one_row.hidden, -math.inf)[:, None]
+
+
+def _fused(asked: Any, own_keys: Any, own_values: Any, keys: Any, values: Any, unseen: Any) -> Any:
     """The same through torch's fused attention: (key-value heads, rows, queries of each, width, size)."""
     import torch
 
-    heads, rows, group, width, _size = asked.shape
+    heads, rows, group, _width, _size = asked.shape
     shared = keys.shape[1]
 
     def whole(own: Any, common: Any) -> Any:
@@ -163,7 +177,7 @@ def _fused(asked: Any, own_keys: Any, own_values: Any, keys: Any, values: Any) -
         asked.flatten(0, 1),
         whole(own_keys, keys),
         whole(own_values, values),
-        attn_mask=torch.nn.functional.pad(_causal(width, asked.dtype), (shared, 0)),
+        attn_mask=torch.nn.functional.pad(unseen if unseen.ndim == 2 else unseen.repeat(heads, 1, 1, 1), (shared, 0)),
         scale=1.0,
     )
     return seen.unflatten(0, (heads, rows))

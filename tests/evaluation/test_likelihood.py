@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from conftest import LABELS, reviews
 
-from nlp_skills.evaluation import likelihood
+from nlp_skills.evaluation import branches, likelihood
 
 torch.set_num_threads(1)
 
@@ -50,6 +51,15 @@ def scored(model: Any, prompts: list[list[int]], answers: list[list[int]], budge
     return values
 
 
+@pytest.fixture(params=["branches", "copies"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How labels follow a prompt: as branches behind it, which is for CPUs, or each with a copy of its cache."""
+    if request.param == "copies":
+        monkeypatch.setattr(branches, "suits", lambda _model: False)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("budget", [1, 400, 100_000])
 def test_it_equals_one_forward_pass_per_label_whatever_the_batch(asked: Any, budget: int) -> None:
     model, prompts, answers = asked
@@ -57,6 +67,7 @@ def test_it_equals_one_forward_pass_per_label_whatever_the_batch(asked: Any, bud
     assert torch.allclose(scored(model, prompts, answers, budget), naive(model, prompts, answers), atol=2e-4)
 
 
+@pytest.mark.usefixtures("way")
 def test_prompts_that_share_nothing_and_answers_that_share_their_beginning(asked: Any) -> None:
     model, prompts, answers = asked
     apart = [prompt[number % 5 + 1 :] for number, prompt in enumerate(prompts[:6])]
@@ -66,6 +77,7 @@ def test_prompts_that_share_nothing_and_answers_that_share_their_beginning(asked
     assert torch.allclose(scored(model, apart, stemmed, 900), naive(model, apart, stemmed), atol=2e-4)
 
 
+@pytest.mark.usefixtures("way")
 def test_answers_of_a_single_token(asked: Any) -> None:
     model, prompts, _ = asked
     single = [[40], [41], [42]]
@@ -87,7 +99,17 @@ def test_left_out_positions_would_be_noticed(asked: Any, monkeypatch: pytest.Mon
     """The equality above is a real check: with the model's own positions it fails."""
     model, prompts, answers = asked
     right = naive(model, prompts, answers)
+    monkeypatch.setattr(branches, "suits", lambda _model: False)
     monkeypatch.setattr(likelihood, "_positions", lambda mask: torch.arange(mask.shape[1]).expand_as(mask))
+    assert not torch.allclose(scored(model, prompts, answers, 100_000), right, atol=1e-2)
+
+
+def test_a_label_that_saw_another_would_be_noticed(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, for labels that lie behind each other in one row."""
+    model, prompts, answers = asked
+    assert branches.suits(model)
+    right, laid_out = naive(model, prompts, answers), branches._laid_out
+    monkeypatch.setattr(branches, "_laid_out", lambda *given: dataclasses.replace(laid_out(*given), hidden=None))
     assert not torch.allclose(scored(model, prompts, answers, 100_000), right, atol=1e-2)
 
 
