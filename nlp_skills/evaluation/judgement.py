@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nlp_skills.evaluation import significance, words
+from nlp_skills.evaluation import baselines, significance, words
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import SuccessCriteria
 from nlp_skills.schema.version import Check, Gate, Results, Verdict
@@ -51,7 +51,7 @@ def verdict(
     wanted: list[tuple[Literal["threshold", "baseline"], str, float | None]] = [
         ("threshold", criteria.primary_metric, criteria.threshold),
         ("baseline", criteria.primary_metric, baseline),
-        *(("threshold", name, least) for name, least in criteria.metrics.items()),  # type: ignore[misc]
+        *(("threshold", name, least) for name, least in criteria.metrics.items()),
     ]
     asked = [(about, name, least) for about, name, least in wanted if least is not None]
     checks = [
@@ -61,6 +61,8 @@ def verdict(
     ]
     checks += _regressions(criteria, before) if before and before.tested else []
     untested = before.name if before and not before.tested and criteria.max_regression is not None else None
+    if criteria.baseline is not None and baseline is None:
+        untested = str(criteria.baseline)
     found = worst(checks)
     if found != "not_met" and (len(asked) > sum(check.about != "regression" for check in checks) or untested):
         found = "cannot_tell"
@@ -196,7 +198,7 @@ def sentence(check: Check, rows: int) -> str:
         return _("{metric}: {value} is at least {least}, and so is all that the test rows leave open.", **values)
     if check.verdict == "not_met":
         return _("{metric}: {value} is under {least}, and so is all that the test rows leave open.", **values)
-    return f"{_open(check, values)} {_settled(check)}"
+    return f"{_open(check, values)} {_settled(check)}".rstrip()
 
 
 def _open(check: Check, values: Mapping[str, Any]) -> str:
@@ -209,13 +211,13 @@ def _open(check: Check, values: Mapping[str, Any]) -> str:
 
 def _settled(check: Check) -> str:
     if check.rows_needed is None:
-        return _("No number of rows would settle so small a distance.")
+        return ""
     return _("About {rows} test rows would settle it.", rows=f"{_rounded(check.rows_needed):,}")
 
 
 def _rounded(rows: int) -> int:
     """Two digits, upwards: it is an estimate."""
-    step = 10 ** max(0, len(str(rows)) - 2)
+    step = int(10 ** max(0, len(str(rows)) - 2))
     return -(-rows // step) * step
 
 
@@ -237,7 +239,7 @@ def _lost(check: Check) -> str:
         "{name} against {other}: {change} points ({low} to {high}); whether it lost more than {allowed} is open.",
         **values,
     )
-    return f"{text} {_settled(check)}"
+    return f"{text} {_settled(check)}".rstrip()
 
 
 def beside_baseline(results: Results, predictions: Sequence[Mapping[str, Any]]) -> str | None:
@@ -256,22 +258,25 @@ def warnings(results: Results) -> list[str]:
     success, found = results.success, []
     name = success.primary_metric
     if beaten := beaten_by(results):
-        theirs = results.baselines[beaten][name]
+        both = {
+            "baseline": words.baseline(beaten),
+            "theirs": words.figure(name, results.baselines[beaten][name]),
+            "version": results.version,
+            "ours": words.figure(name, success.value),
+        }
         found.append(
-            _(
-                "{baseline} reaches {theirs}, {version} {ours}: the simpler one is the better choice so far.",
-                baseline=words.baseline(beaten),
-                theirs=words.figure(name, theirs),
-                version=results.version,
-                ours=words.figure(name, success.value),
+            _("{baseline} reaches {theirs}, {version} {ours}: it is not caught up with yet.", **both)
+            if beaten == baselines.ENDPOINT
+            else _(
+                "{baseline} reaches {theirs}, {version} {ours}: the simpler one is the better choice so far.", **both
             )
         )
     found += [sentence(check, results.test_rows) for check in success.checks if check.verdict != "met"]
     if success.untested:
         found.append(
             _(
-                "Whether a class lost more than it may cannot be told: {version} has no answers to enough of these rows.",
-                version=success.untested,
+                "One criterion is left open: there are no answers of {name} to enough of these test rows.",
+                name=success.untested,
             )
         )
     return found

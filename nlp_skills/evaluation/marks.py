@@ -85,7 +85,22 @@ def criteria(task: Task, root: Path | None = None) -> SuccessCriteria:
     given = task.success_criteria
     for name in given.metrics:
         _known(name, "success_criteria.metrics", task, root, (VALID, UNCONSTRAINED, PARSED))
+    if isinstance(given.max_regression, dict) and kind(task) in ("label", "labels"):
+        for name in given.max_regression:
+            _class(name, task, root)
     return given.model_copy(update={"primary_metric": primary(task, root)})
+
+
+def _class(name: str, task: Task, root: Path | None) -> None:
+    known = ["*", *task.labels]
+    if name not in known:
+        close = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise Invalid(
+            _("the class {name} is none of the task", name=name),
+            file=root / "task.yaml" if root else None,
+            cause=_("its classes: {names}; * stands for the others", names=", ".join(task.labels)),
+            mend=_("name one of them in success_criteria.max_regression, {name} perhaps", name=close),
+        )
 
 
 def _known(name: str, key: str, task: Task, root: Path | None, more: Sequence[str] = ()) -> str:

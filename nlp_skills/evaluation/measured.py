@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nlp_skills import files
-from nlp_skills.evaluation import baselines, judgement, metrics, own_metrics
+from nlp_skills.evaluation import baselines, judgement, metrics, own_metrics, regression
 from nlp_skills.evaluation.asking import Given
 from nlp_skills.evaluation.marks import PARSED, UNCONSTRAINED, VALID
 from nlp_skills.evaluation.scores import intervals, sheet
@@ -45,20 +45,23 @@ def results(chosen: Subject, given: Given, others: Mapping[str, Sequence[Any]]) 
         calibration=sure.bins() if sure else [],
         curves=sure.curves() if sure else {},
         baselines=beside,
-        success=verdict(chosen, figures, ranges, beside),
+        success=verdict(chosen, figures, ranges, beside, [answer.predicted for answer in given.answers]),
     )
 
 
-def verdict(chosen: Subject, figures: Figures, ranges: Ranges, beside: Mapping[str, Figures]) -> Verdict:
+def verdict(
+    chosen: Subject, figures: Figures, ranges: Ranges, beside: Mapping[str, Figures], predicted: Sequence[Any]
+) -> Verdict:
     """What today's criteria say; a rule file that stands there as the baseline counts by what it reached."""
-    return judgement.verdict(_criteria(chosen, beside), figures, ranges)
+    before = regression.against_before(chosen, predicted)
+    return judgement.verdict(_criteria(chosen, beside), figures, ranges, rows=len(predicted), before=before)
 
 
 def _criteria(chosen: Subject, beside: Mapping[str, Figures]) -> SuccessCriteria:
     criteria, rules = chosen.criteria, beside.get(baselines.RULES)
-    if not baselines.rule_file(criteria):
+    if not baselines.rule_file(criteria) or not rules:
         return criteria
-    return criteria.model_copy(update={"baseline": rules.get(criteria.primary_metric) if rules else None})
+    return criteria.model_copy(update={"baseline": rules.get(criteria.primary_metric)})
 
 
 def sheet_of(chosen: Subject, given: Given) -> Sheet:

@@ -106,6 +106,8 @@ class Check(Model):
 class Verdict(Model):
     """Whether the success criteria are met: `verdict` is None where none was set, else the worst of its `checks`.
 
+    `untested` names what a criterion compares with and could not: a version before without answers to these rows, or a
+    rule file that was not measured.
     Results of the releases up to 0.4 say `met: true`, `false` or nothing instead, by the figure alone.
     """
 
@@ -115,6 +117,7 @@ class Verdict(Model):
     baseline: float | None = None
     verdict: Gate | None = None
     checks: list[Check] = Field(default_factory=list)
+    untested: str | None = None
 
     @model_validator(mode="before")
     @classmethod

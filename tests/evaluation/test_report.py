@@ -148,9 +148,9 @@ def test_a_baseline_that_wins_is_said_first(project: Path) -> None:
     assert "is worse than TF-IDF" in text
 
 
-def test_a_threshold_within_the_interval_is_said(project: Path) -> None:
+def test_where_the_rows_cannot_tell_it_is_said(project: Path) -> None:
     folder = finished.task(project / "close", rights=(0.6,), rows=60)
-    assert "The threshold lies inside the interval" in page(report.write(folder)).text
+    assert "60 test rows leave" in page(report.write(folder)).text
 
 
 def test_a_perfect_version_has_no_mistakes_to_show(project: Path) -> None:
