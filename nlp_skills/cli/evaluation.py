@@ -135,7 +135,7 @@ def _conclusion(folder: TaskFolder, results: Results) -> list[str]:
     lines += judgement.warnings(results)
     given = predictions.load(folder.version(results.version).predictions_path)
     lines += [text for text in [judgement.beside_baseline(results, given)] if text]
-    if baselines.TFIDF not in results.baselines:
+    if baselines.unfitted(folder, results):
         lines.append(_("no baselines were fitted: data/train.jsonl is not what this version was trained on"))
     task, version = folder.task().task_name, results.version
     lines.append(_("next: {command}", command=f"nlp-skills report {task} --version {version}"))

@@ -124,7 +124,12 @@ def baseline(name: str) -> str:
     known = {
         baselines.MAJORITY: _("Always the commonest class"),
         baselines.TFIDF: _("TF-IDF and logistic regression"),
+        baselines.NEAREST: _("Answer of the most similar training row"),
+        baselines.GAZETTEER: _("Entities that train names, found again"),
+        baselines.RULES: _("Rules"),
         baselines.BASE: _("Base model, untrained"),
+        baselines.FEW_SHOT: _("Base model, untrained, shown examples"),
+        baselines.ENDPOINT: _("Endpoint"),
     }
     return known.get(name, name)
 
@@ -166,9 +171,9 @@ def report() -> dict[str, str]:
             "threshold": _("Threshold"),
             "baseline": _("Given baseline"),
             "metrics": _("Metrics"),
-            "metrics_note": _(
-                "Intervals: Wilson for shares of rows, bootstrap over test rows for the others. “Answers with a label” "
-                "is how likely the model, left free to write, answers with exactly one of the labels."
+            "metrics_note": _("Intervals: Wilson for shares of rows, bootstrap over test rows for the others."),
+            "valid_note": _(
+                "“Answers with a label” is how likely the model, left free to write, answers with exactly one of the labels."
             ),
             "classes": _("Classes"),
             "types": _("Types"),

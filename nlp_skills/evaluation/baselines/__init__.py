@@ -23,7 +23,7 @@ from nlp_skills.evaluation.baselines.choice import (
     usual,
 )
 from nlp_skills.evaluation.baselines.fitted import answers, majority, tfidf
-from nlp_skills.evaluation.baselines.measuring import Manner, check, measure
+from nlp_skills.evaluation.baselines.measuring import Manner, check, measure, unfitted
 from nlp_skills.evaluation.baselines.rules import rule_file
 from nlp_skills.evaluation.baselines.similar import unspaced
 
@@ -45,6 +45,7 @@ __all__ = [
     "names",
     "rule_file",
     "tfidf",
+    "unfitted",
     "unspaced",
     "usual",
 ]

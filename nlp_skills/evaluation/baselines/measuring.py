@@ -18,7 +18,8 @@ from nlp_skills.evaluation.baselines.rules import Rules
 from nlp_skills.i18n import _
 from nlp_skills.schema.source import LlmSettings
 from nlp_skills.schema.task import Evaluation
-from nlp_skills.schema.version import Sampling
+from nlp_skills.schema.version import Results, Sampling
+from nlp_skills.workspace.folder import TaskFolder
 
 if TYPE_CHECKING:
     from nlp_skills.evaluation.answering.candidates import Candidate
@@ -50,6 +51,17 @@ def check(chosen: Subject, wanted: Sequence[str]) -> None:
     """
     if choice.RULES in wanted:
         _rules(chosen)
+
+
+def unfitted(folder: TaskFolder, results: Results) -> bool:
+    """Whether baselines could not be fitted, since train is no longer what the version was trained on."""
+    from nlp_skills.evaluation.subject import Subject
+
+    task, version = folder.task(), folder.version(results.version)
+    wanted, info = choice.fitted(task, results.kind), version.model_info()
+    if info is None or not wanted or {*wanted} & {*results.baselines}:
+        return False
+    return not Subject(folder, version, task, info).unchanged("train")
 
 
 def measure(
