@@ -75,7 +75,7 @@ def _figures(w: Words, context: Context) -> Iterator[str]:
     yield _bars(context["beside"]["metric"], context["beside"]["bars"], w)
     yield f"## {w['metrics']}"
     yield _bars(w["metric"], context["metrics"], w)
-    yield w["metrics_note"]
+    yield f"{w['metrics_note']} {w['valid_note']}" if context["valid"] else w["metrics_note"]
     if context["classes"]:
         spans = context["kind"] == "spans"
         yield f"## {w['types'] if spans else w['classes']}"

@@ -69,6 +69,7 @@ def context(folder: TaskFolder, version: VersionFolder, against: str | None, tol
         "findings": report_why.findings(told.findings),
         "beside": _beside(task, results, rows, earlier),
         "metrics": _metrics(results),
+        "valid": "valid_answer_probability" in results.metrics,
         "classes": _classes(task, results, rows),
         "confusion": confusion(results.confusion_matrix),
         "why": report_why.context(results.kind, rows, told.analysis),

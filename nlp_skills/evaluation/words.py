@@ -173,7 +173,8 @@ def report() -> dict[str, str]:
             "metrics": _("Metrics"),
             "metrics_note": _("Intervals: Wilson for shares of rows, bootstrap over test rows for the others."),
             "valid_note": _(
-                "“Answers with a label” is how likely the model, left free to write, answers with exactly one of the labels."
+                "“Answers with a label” is how likely the model, left free to write, answers with exactly one of the "
+                "labels."
             ),
             "classes": _("Classes"),
             "types": _("Types"),
