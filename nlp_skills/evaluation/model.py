@@ -106,7 +106,7 @@ def load(folder: TaskFolder, version: str | None = None) -> Loaded:
         network = base_model.load_model(str(trained), place)
     else:
         pinned: Any = {"root": folder.root, "revision": found.base_model_revision}
-        _same_base(found, pinned)
+        same_base(found, pinned)
         base = base_model.load_model(found.base_model, place, quantization=found.quantization, **pinned)
         network = adapters.on_top(base, trained)
     return Loaded(network.eval(), tokenizer(folder, found), Renderer.from_model_info(found), place)
@@ -130,7 +130,12 @@ def tokenizer(folder: TaskFolder, found: ModelInfo) -> Any:
     return loaded
 
 
-def _same_base(found: ModelInfo, pinned: Any) -> None:
+def same_base(found: ModelInfo, pinned: Any) -> None:
+    """Refuse a base model that is not the one a version was trained on; `pinned` as `base_model.fingerprint` takes it.
+
+    Raises:
+        Invalid: its hash is another.
+    """
     from nlp_skills.training import base_model
 
     if found.base_model_hash and base_model.fingerprint(found.base_model, **pinned) != found.base_model_hash:
