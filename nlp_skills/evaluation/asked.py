@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills.evaluation import kinds, likelihood
+from nlp_skills.evaluation import generation, kinds, likelihood
 from nlp_skills.schema.task import PLACEHOLDER
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.version import Kind, Sampling
 
 if TYPE_CHECKING:
     from nlp_skills.data.render import Renderer
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 Ids = list[int]
-
-# How much longer than the longest right answer an answer may get before it is cut off.
-_LONGER = 1.5
-_MORE_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -109,32 +105,13 @@ def _by_likelihood(model: Any, questions: Questions, labels: Sequence[Ids]) -> I
 
 
 def _by_words(model: Any, questions: Questions) -> Iterator[dict[int, Any]]:
-    from transformers import GenerationConfig
-
-    new = int(max(map(len, questions.completions)) * _LONGER) + _MORE_TOKENS
-    new = min(new, questions.most // 2)
+    longest = max(map(len, questions.completions))
+    new = min(generation.longest(longest), questions.most // 2)
     prompts = [_within(prompt, questions.most - new) for prompt in questions.prompts]
-    settings = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=new,
-        eos_token_id=_ends(model, questions.tokenizer),
-        pad_token_id=questions.tokenizer.pad_token_id,
-        use_cache=True,
-    )
-    budget = likelihood.BUDGET_CPU if model.device.type == "cpu" else likelihood.BUDGET_ACCELERATOR
-    for rows in likelihood.batches([len(prompt) for prompt in prompts], [range(new)], budget):
-        ids, mask = likelihood.padded([prompts[row] for row in rows], model.device, left=True)
-        said = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-        texts = questions.tokenizer.batch_decode(said[:, ids.shape[1] :], skip_special_tokens=True)
-        yield {row: questions.read(text) for row, text in zip(rows, texts, strict=True)}
-
-
-def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens at which an answer ends, by the tokenizer and by the model's own settings."""
-    listed = getattr(model, "generation_config", None)
-    ends = getattr(listed, "eos_token_id", None)
-    ends = ends if isinstance(ends, list) else [ends]
-    return sorted({end for end in [tokenizer.eos_token_id, *ends] if end is not None})
+    ends = generation.ends(model, questions.tokenizer)
+    for batch in generation.generate(model, prompts, ends, Sampling(max_new_tokens=new)):
+        texts = questions.tokenizer.batch_decode(batch.ids, skip_special_tokens=True)
+        yield {row: questions.read(text) for row, text in zip(batch.rows, texts, strict=True)}
 
 
 def _within(prompt: Ids, room: int) -> Ids:

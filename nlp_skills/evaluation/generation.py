@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from nlp_skills.schema.version import Sampling
 
 
+# How much longer than the longest right answer an answer may get before it is cut off.
+_LONGER = 1.5
+_MORE_TOKENS = 8
+
+
 @dataclass(frozen=True)
 class Generated:
     """Some rows' new tokens, their end left out: `rows` are places in the prompts.
@@ -180,3 +185,8 @@ def ends(model: Any, tokenizer: Any) -> list[int]:
     listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     found = listed if isinstance(listed, list) else [listed]
     return sorted({end for end in [tokenizer.eos_token_id, *found] if end is not None})
+
+
+def longest(tokens: int) -> int:
+    """How many tokens an answer may have where the longest right one has `tokens`."""
+    return int(tokens * _LONGER) + _MORE_TOKENS

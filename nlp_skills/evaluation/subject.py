@@ -12,7 +12,7 @@ from nlp_skills.data import rows as lines
 from nlp_skills.data import snapshot
 from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid, Problem
-from nlp_skills.evaluation import kinds, marks, model, own_metrics
+from nlp_skills.evaluation import generation, kinds, marks, model, own_metrics
 from nlp_skills.evaluation.answering import candidates
 from nlp_skills.evaluation.answering.candidates import Candidate
 from nlp_skills.evaluation.own_metrics import Own
@@ -24,9 +24,6 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 Row = dict[str, Any]
 
-# How much longer than the longest right answer an answer may get before it is cut off.
-_LONGER = 1.5
-_MORE_TOKENS = 8
 # Where no answer is known to measure by.
 _UNKNOWN_TOKENS = 256
 # Of answers by bytes; the one with the most tokens is among them.
@@ -115,7 +112,7 @@ class Subject:
         return Sampling(
             temperature=asked.temperature,
             top_p=asked.top_p,
-            max_new_tokens=asked.max_new_tokens or int(self._longest() * _LONGER) + _MORE_TOKENS,
+            max_new_tokens=asked.max_new_tokens or generation.longest(self._longest()),
             seed=asked.seed if asked.temperature else None,
         )
 
