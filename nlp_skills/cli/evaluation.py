@@ -10,8 +10,13 @@ from nlp_skills.cli import frame
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nlp_skills.schema.version import Results
     from nlp_skills.workspace.folder import TaskFolder
+
+    # A name, its figures and their intervals.
+    System = tuple[str, dict[str, float], dict[str, tuple[float, float]]]
 
 
 @frame.command(
@@ -85,58 +90,96 @@ def evaluate(
     passed = not gate or results.success.verdict in ("met", None)
     if as_json:
         frame.emit({"ok": passed, **results.dump()})
+    elif instead:
+        _show_beside(folder, results, evaluation.place(folder, results.version, instead))
     else:
         _show(folder, results)
     return 0 if passed else 1
 
 
-def _show(folder: TaskFolder, results: Results) -> None:
-    from nlp_skills.evaluation import words
+def _show_beside(folder: TaskFolder, results: Results, place: Path) -> None:
+    """Another model's results, with the version's own on the same rows below them."""
+    from nlp_skills.evaluation import summary
 
+    own, name = folder.version(results.version).results(), results.asked.model if results.asked else ""
+    systems = [(name, results.metrics, results.intervals)]
+    if own is not None and own.test_sha256 == results.test_sha256:
+        systems.append((own.version, own.metrics, own.intervals))
+    frame.say(_("{task}: {rows} test rows", task=folder.task().task_name, rows=results.test_rows))
+    _show_systems(summary.columns(results), systems)
+    frame.say(_("kept in {path}; the results of {version} stay as they are", path=frame.shown(place),
+                version=results.version))  # fmt: skip
+
+
+def _show(folder: TaskFolder, results: Results) -> None:
     frame.say(_("{task} {version}: {rows} test rows", task=folder.task().task_name, version=results.version,
                 rows=results.test_rows))  # fmt: skip
-    columns = ["", *(words.metric(name) for name in _columns(results))]
-    lines = [[results.version, *_figures(results.metrics, results)], [_("Interval (95%)"), *_intervals(results)]]
-    lines += [[words.baseline(name), *_figures(given, results)] for name, given in results.baselines.items()]
-    frame.table(columns, lines, right=range(1, len(columns)))
-    columns = [_("Class"), _("Precision"), _("Recall"), "F1", _("Rows")]
-    classes = [
-        [label, *map(words.percent, (part.precision, part.recall, part.f1)), str(part.support)]
-        for label, part in results.per_class.items()
-    ]
-    frame.table(columns, classes, right=range(1, len(columns)))
+    _show_figures(results)
+    _show_classes(results)
+    _show_checks(results)
     for line in _conclusion(folder, results):
         frame.say(line)
 
 
-def _columns(results: Results) -> list[str]:
-    return list(dict.fromkeys([results.success.primary_metric, "macro_f1", "accuracy"]))
+def _show_figures(results: Results) -> None:
+    from nlp_skills.evaluation import summary, words
+
+    names = summary.columns(results)
+    systems = [(results.version, results.metrics, results.intervals)]
+    for name, given in results.baselines.items():
+        systems.append((words.baseline(name), given, results.baseline_intervals.get(name, {})))
+    _show_systems(names, systems)
 
 
-def _figures(given: dict[str, float], results: Results) -> list[str]:
-    from nlp_skills.evaluation import words
+def _show_systems(names: list[str], systems: list[System]) -> None:
+    """What each system reached, and its intervals."""
+    from nlp_skills.evaluation import summary, words
 
-    return [words.figure(name, given.get(name)) for name in _columns(results)]
+    lines = []
+    for title, figures, ranges in systems:
+        lines.append([title, *(words.figure(name, figures.get(name)) for name in names)])
+        lines.append([f"  {_('Interval (95%)')}", *(summary.interval(ranges, name) for name in names)])
+    frame.table(["", *map(words.metric, names)], lines, right=range(1, len(names) + 1))
 
 
-def _intervals(results: Results) -> list[str]:
-    from nlp_skills.evaluation import words
+def _show_classes(results: Results) -> None:
+    from nlp_skills.evaluation import summary, words
 
-    ranges = {name: results.intervals.get(name) for name in _columns(results)}
-    return [" - ".join(words.figure(name, end) for end in ends) if ends else "–" for name, ends in ranges.items()]
+    if not results.per_class:
+        return
+    title = summary.classes_title(results.kind)
+    columns = [title, _("Precision"), _("Recall"), "F1", _("Interval (95%)"), _("Rows")]
+    lines = []
+    for label, part in results.per_class.items():
+        figures = map(words.percent, (part.precision, part.recall, part.f1))
+        ends = summary.interval(results.class_intervals, label)
+        lines.append([words.plain(label), *figures, ends, str(part.support)])
+    frame.table(columns, lines, right=range(1, len(columns)))
+
+
+def _show_checks(results: Results) -> None:
+    from nlp_skills.evaluation import summary
+
+    checks = [summary.check(check) for check in results.success.checks]
+    if checks:
+        needed = _("Rows needed")
+        columns = [_("Criterion"), _("Reached"), _("Interval (95%)"), _("At least"), _("Verdict"), needed]
+        frame.table(columns, checks, right=(1, 2, 3, 5))
 
 
 def _conclusion(folder: TaskFolder, results: Results) -> list[str]:
     """What the figures mean, and what to do next."""
-    from nlp_skills.evaluation import baselines, judgement, predictions
+    from nlp_skills.evaluation import baselines, judgement, predictions, summary
 
     verdict, criteria = judgement.headline(results), ", ".join(judgement.criteria(results))
     lines = [_("{verdict} ({criteria})", verdict=verdict, criteria=criteria) if criteria else verdict]
-    lines += judgement.warnings(results)
-    given = predictions.load(folder.version(results.version).predictions_path)
-    lines += [text for text in [judgement.beside_baseline(results, given)] if text]
+    lines += [*judgement.warnings(results), *summary.lines(results)]
+    version = folder.version(results.version)
+    if version.results() == results:
+        given = predictions.load(version.predictions_path)
+        lines += [text for text in [judgement.beside_baseline(results, given, folder.task().language)] if text]
     if baselines.unfitted(folder, results):
         lines.append(_("no baselines were fitted: data/train.jsonl is not what this version was trained on"))
-    task, version = folder.task().task_name, results.version
-    lines.append(_("next: {command}", command=f"nlp-skills report {task} --version {version}"))
+    command = f"nlp-skills report {folder.task().task_name} --version {version.name}"
+    lines.append(_("next: {command}", command=command))
     return lines

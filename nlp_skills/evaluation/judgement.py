@@ -160,7 +160,7 @@ def headline(results: Results) -> str:
     if gate == "met":
         return _("{version} meets its success criteria", version=version)
     if gate == "cannot_tell":
-        return _("whether {version} meets its success criteria cannot be told from these test rows", version=version)
+        return _("Whether {version} meets its success criteria cannot be told from these test rows", version=version)
     return _("{version} does not meet its success criteria", version=version)
 
 
@@ -242,14 +242,17 @@ def _lost(check: Check) -> str:
     return f"{text} {_settled(check)}".rstrip()
 
 
-def beside_baseline(results: Results, predictions: Sequence[Mapping[str, Any]]) -> str | None:
+def beside_baseline(
+    results: Results, predictions: Sequence[Mapping[str, Any]], language: str | None = None
+) -> str | None:
     """Whether the version is better than its best baseline, tested on the rows both answered."""
     best = best_baseline(results)
     if best is None:
         return None
     answered = [row for row in predictions if best in row.get("baselines", {})]
     theirs = [{**row, "predicted": row["baselines"][best], "correct": None} for row in answered]
-    compared = significance.compare_rows(theirs, predictions, results.success.primary_metric, kind=results.kind)
+    metric, kind = results.success.primary_metric, results.kind
+    compared = significance.compare_rows(theirs, predictions, metric, kind=kind, language=language)
     return significance.sentence(compared, words.baseline(best), results.version)
 
 

@@ -29,7 +29,8 @@ def results(chosen: Subject, given: Given, others: Mapping[str, Sequence[Any]]) 
     about, about_ranges = _about_answers(given)
     figures, ranges = {**figures, **about}, {**ranges, **about_ranges}
     sure = next((part for part in marked.ranked if isinstance(part, Sureness)), None)
-    beside = {name: figures_of(_sheet(chosen, answers)) for name, answers in others.items()}
+    sheets = {name: _sheet(chosen, answers) for name, answers in others.items()}
+    beside = {name: figures_of(each) for name, each in sheets.items()}
     return Results(
         version=chosen.version.name,
         created=files.now(),
@@ -44,7 +45,9 @@ def results(chosen: Subject, given: Given, others: Mapping[str, Sequence[Any]]) 
         confusion_matrix=_confusion(chosen, given),
         calibration=sure.bins() if sure else [],
         curves=sure.curves() if sure else {},
+        class_intervals=intervals.of_classes(marked),
         baselines=beside,
+        baseline_intervals={name: intervals.of(each) for name, each in sheets.items()},
         success=verdict(chosen, figures, ranges, beside, [answer.predicted for answer in given.answers]),
     )
 

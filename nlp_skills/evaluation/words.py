@@ -8,6 +8,8 @@ from typing import Any
 from nlp_skills.evaluation import baselines
 from nlp_skills.i18n import _
 
+_NO_PERCENTAGES = ("mcc", "brier", "roc_auc", "average_precision")
+
 
 def metric(name: str) -> str:
     """A metric's name for people; one we do not know keeps its own."""
@@ -18,9 +20,32 @@ def metric(name: str) -> str:
         "weighted_f1": _("Weighted F1"),
         "balanced_accuracy": _("Balanced accuracy"),
         "mcc": _("MCC"),
+        "ece": _("Calibration error"),
+        "brier": _("Brier score"),
+        "roc_auc": _("ROC area"),
+        "average_precision": _("Average precision"),
+        "entity_f1": _("Entity F1"),
+        "entity_precision": _("Entity precision"),
+        "entity_recall": _("Entity recall"),
+        "entity_f1_boundary": _("F1 by boundary"),
+        "entity_f1_type": _("F1 by type"),
+        "entity_f1_partial": _("F1, partial"),
+        "relation_f1": _("Relation F1"),
+        "relation_precision": _("Relation precision"),
+        "relation_recall": _("Relation recall"),
+        "field_f1": _("Field F1"),
+        "exact_match": _("Exact match"),
+        "chrf": "chrF",
+        "bleu": "BLEU",
+        "rouge1": "ROUGE-1",
+        "rouge2": "ROUGE-2",
+        "rougeL": "ROUGE-L",
+        "parse_rate": _("Answers that could be read"),
+        "parse_rate_unconstrained": _("Answers that could be read, left free"),
+        "cut_rate": _("Answers cut off"),
         "valid_answer_probability": _("Answers with a label"),
     }
-    return known.get(name, name)
+    return known.get(name, plain(name))
 
 
 def figure_name(name: str) -> str:
@@ -77,7 +102,7 @@ def short_change(name: str, given: float | None) -> str:
     """The change of a figure from the first version to the last: +9.5%, in points."""
     if given is None:
         return ""
-    if name == "mcc":
+    if name in _NO_PERCENTAGES:
         return f"{given:+.3f}"
     text = f"{given * 100:+.1f}%"
     text = text if text not in ("+0.0%", "-0.0%") else "0.0%"
@@ -103,8 +128,8 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def figure(name: str, value: float | None) -> str:
-    """A metric's value: a percentage, but a correlation as itself."""
-    return percent(value) if name != "mcc" or value is None else f"{value:.3f}"
+    """A metric's value: a percentage, but a correlation, an area or a squared error as itself."""
+    return percent(value) if name not in _NO_PERCENTAGES or value is None else f"{value:.3f}"
 
 
 def duration(seconds: float | None) -> str:

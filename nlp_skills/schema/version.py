@@ -175,7 +175,7 @@ class Results(Document):
 
     `fingerprint` hashes what was asked of which model: weights, base model, prompt format and test file.
     `kind` is what an answer is: one label, several, spans of the text, fields, or a text of its own.
-    `per_class` has classes, or types of entities and relations. `calibration` are the bins of a reliability plot;
+    `per_class` has classes, types of entities and relations, or properties; `class_intervals` are those of their F1. `calibration` are the bins of a reliability plot;
     `curves` may hold `roc`, `pr` (precision over recall) and `abstention` (accuracy over the share answered).
     """
 
@@ -194,6 +194,8 @@ class Results(Document):
     calibration: list[Bin] = Field(default_factory=list)
     curves: dict[str, Curve] = Field(default_factory=dict)
     baselines: dict[str, dict[str, float]] = Field(default_factory=dict)
+    class_intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    baseline_intervals: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     success: Verdict
     seconds: float | None = None
     device: str | None = None
