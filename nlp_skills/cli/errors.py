@@ -160,8 +160,8 @@ def _errors(heading: str, found: Analysis, rows: Sequence[Error], limit: int) ->
     columns = [
         _("Line of test"),
         _("Text"),
-        _("Right"),
-        _("Given"),
+        _("True"),
+        _("Answered"),
         _("Sure"),
         _("Why look"),
         _("Most like it in train"),

@@ -27,7 +27,7 @@ def of(folder: TaskFolder, version: str | None = None, *, column: str | None = N
     read = material.read(folder, version)
     wrong = confusions.slips(read)
     sliced = slices.of(read, column)
-    doubted = doubts.of(read)
+    doubted, not_doubted = doubts.of(read)
     rows = errors.of(read, wrong, {doubt.line for doubt in doubted})
     return Analysis(
         task=read.task.task_name,
@@ -45,7 +45,7 @@ def of(folder: TaskFolder, version: str | None = None, *, column: str | None = N
         errors=rows,
         near_misses=errors.near_misses(rows),
         doubts=doubted,
-        notes=_notes(read),
+        notes=[*_notes(read), *([not_doubted] if not_doubted else [])],
     )
 
 

@@ -7,40 +7,56 @@ same other label, and as sure of it as in all but the least sure tenth of the ro
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nlp_skills.evaluation.baselines.fitted import linear
 from nlp_skills.evaluation.why.findings import Doubt
 from nlp_skills.evaluation.why.material import Material
+from nlp_skills.i18n import _
 
 # Splits of the test rows for a second opinion where there is no train.
 _FOLDS = 5
 _LEAST_SURE = 0.1
+_MORE_THAN_HALF = 0.5
+# Of what the commonest class leaves wrong, so much has to be put right.
+_BETTER = 0.25
 
 Shares = Mapping[str, float]
 
 
-def of(material: Material) -> list[Doubt]:
-    """The doubted rows, those that both are surest about first; of tasks with one label a row."""
-    if material.kind != "label" or not (second := _second_opinion(material)):
-        return []
-    gold = material.gold
-    opinions = [[_own(row) for row in material.answered], second]
+def of(material: Material) -> tuple[list[Doubt], str | None]:
+    """The doubted rows of a task with one label a row, those that both are surest about first; or why there are none.
+
+    Whoever is hardly better than the commonest class has no opinion.
+    """
+    if material.kind != "label":
+        return [], None
+    gold, opinions = material.gold, [[_own(row) for row in material.answered], _second_opinion(material)]
+    if not all(side and _worth_hearing(side, gold) for side in opinions):
+        return [], _("labels that look wrong were not looked for: the version, or a linear model over words that was "
+                     "fitted on train, is hardly better than the commonest class")  # fmt: skip
     enough = [_usual(side, gold) for side in opinions]
     found = []
     for row, label in enumerate(gold):
         suggested = material.predicted[row]
         if suggested in (None, label) or not all(
-            side[row] and _best(side[row]) == suggested and side[row][suggested] >= usual.get(suggested, 1.0)
+            _best(side[row]) == suggested and side[row][suggested] >= max(_MORE_THAN_HALF, usual.get(suggested, 1.0))
             for side, usual in zip(opinions, enough, strict=True)
         ):
             continue
         doubt = 1 - sum(side[row].get(label, 0.0) for side in opinions) / len(opinions)
         number, text = material.numbers[row], material.texts[row]
         found.append(Doubt(number, material.answered[row]["key"], text, label, suggested, round(doubt, 4)))
-    return sorted(found, key=lambda one: (-one.doubt, one.line))
+    return sorted(found, key=lambda one: (-one.doubt, one.line)), None
+
+
+def _worth_hearing(opinions: Sequence[Shares], gold: Sequence[str]) -> bool:
+    """Whether somebody is right clearly more often than who always says the commonest class."""
+    right = sum(_best(shares) == true for shares, true in zip(opinions, gold, strict=True)) / len(gold)
+    commonest = max(Counter(gold).values()) / len(gold)
+    return right > commonest + (1 - commonest) * _BETTER
 
 
 def _own(row: Mapping[str, Any]) -> dict[str, float]:
@@ -57,13 +73,13 @@ def _usual(opinions: Sequence[Shares], gold: Sequence[str]) -> dict[str, float]:
 
     right: dict[str, list[float]] = defaultdict(list)
     for shares, true in zip(opinions, gold, strict=True):
-        if shares and _best(shares) == true:
+        if _best(shares) == true:
             right[true].append(shares[true])
     return {label: float(np.quantile(shares, _LEAST_SURE, method="lower")) for label, shares in right.items()}
 
 
-def _best(shares: Shares) -> str:
-    return max(shares, key=lambda label: shares[label])
+def _best(shares: Shares) -> str | None:
+    return max(shares, key=lambda label: shares[label]) if shares else None
 
 
 def _second_opinion(material: Material) -> list[dict[str, float]]:

@@ -39,10 +39,10 @@ class Slice:
     """The rows that have `value` in `column`, and how the version does on them.
 
     `column` is a column of data/test.jsonl, or `length` (characters of the input), `script` (what it is written in) or
-    `class` (the right answer's). `value` and `interval` are of `metric`; `score` is the mean of what each row
-    earned (1 for a right answer; F1 or chrF of an answer that can be partly right), `rest` that of all other rows. `p`
-    says how odd the two are if they are alike, `p_holm` the same corrected for the number of slices; `worse` that the
-    slice earned less and p_holm is below 0.05.
+    `class` (the right answer's). `value` and `interval` are of `metric`; `score` is the mean of what each row earned
+    (1 for a right answer; F1 or chrF of an answer that can be partly right), `rest` that of all other rows, for a class
+    of those with another. `p` says how odd the two are if they are alike, `p_holm` the same corrected for the number of
+    slices; `worse` that the slice earned less and p_holm is below 0.05.
     """
 
     column: str

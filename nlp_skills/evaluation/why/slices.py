@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nlp_skills.data import languages
 from nlp_skills.data.rows import cut, shown_name
@@ -21,9 +21,6 @@ from nlp_skills.evaluation.significance import LEVEL
 from nlp_skills.evaluation.why.findings import Slice, Small
 from nlp_skills.evaluation.why.material import Material
 from nlp_skills.i18n import _
-
-if TYPE_CHECKING:
-    from nlp_skills.evaluation.metrics import Counts
 
 LENGTH, SCRIPT, CLASS = "length", "script", "class"
 FEWEST_ROWS = 10
@@ -138,6 +135,10 @@ def _scripts(material: Material) -> dict[str, list[int]]:
         name = languages.script(text)
         if name is not None:
             found[name].append(row)
+    chinese = [name for name in ("Hans", "Hant") if name in found]
+    if len(chinese) == 1 and "Hani" in found:
+        # What could be either is what the others are.
+        found[chinese[0]] = sorted([*found[chinese[0]], *found.pop("Hani")])
     return dict(sorted(found.items()))
 
 
@@ -160,30 +161,43 @@ def _classes(material: Material) -> dict[str, list[int]]:
 def _tested(material: Material, groups: Sequence[tuple[str, str, list[int]]]) -> list[Slice]:
     import numpy as np
 
-    every = np.zeros((len(groups), len(material.answered)), dtype=bool)
-    for place, (_column, _name, rows) in enumerate(groups):
-        every[place, rows] = True
+    others = {column: _others(material, column) for column in dict.fromkeys(column for column, _name, _rows in groups)}
+    sides = []
+    for column, _name, rows in groups:
+        inside = np.zeros(len(material.answered), dtype=bool)
+        inside[rows] = True
+        sides.append((inside, others[column] & ~inside))
     # Half the rows against the other half is one question, whichever half is asked about.
-    asked = [(each if each[0] else ~each).tobytes() for each in every]
-    ps = {key: _p(material, each) for key, each in zip(asked, every, strict=True)}
+    asked = [frozenset((inside.tobytes(), rest.tobytes())) for inside, rest in sides]
+    ps = {key: _p(material, *side) for key, side in zip(asked, sides, strict=True)}
     corrected = _holm(ps)
     found = [
-        _slice(material, *group, each, ps[key], corrected[key])
-        for group, each, key in zip(groups, every, asked, strict=True)
+        _slice(material, *group, side[1], ps[key], corrected[key])
+        for group, side, key in zip(groups, sides, asked, strict=True)
+        if side[1].any()
     ]
     return sorted(found, key=lambda one: (not one.worse, one.p_holm if one.worse else 1, one.score - one.rest))
 
 
-def _slice(
-    material: Material, column: str, name: str, rows: list[int], inside: Counts, p: float, p_holm: float
-) -> Slice:
+def _others(material: Material, column: str) -> Any:
+    """The rows a slice of a column is set against: one without any entity says nothing of the types of others."""
+    import numpy as np
+
+    if column != CLASS:
+        return np.ones(len(material.answered), dtype=bool)
+    any_class = np.zeros(len(material.answered), dtype=bool)
+    any_class[[row for rows in _classes(material).values() for row in rows]] = True
+    return any_class
+
+
+def _slice(material: Material, column: str, name: str, rows: list[int], others: Any, p: float, p_holm: float) -> Slice:
     import numpy as np
 
     part = material.part(np.asarray(rows))
     metric = material.metric if material.metric in part.names else part.names[0]
     # F1 averaged over classes is another figure where a slice has one class only: how many are right says the same.
     metric = "accuracy" if column == CLASS and "accuracy" in part.names else metric
-    score, rest = float(material.earned[inside].mean()), float(material.earned[~inside].mean())
+    score, rest = float(material.earned[rows].mean()), float(material.earned[others].mean())
     return Slice(
         column=column,
         name=name,
@@ -200,19 +214,21 @@ def _slice(
     )
 
 
-def _p(material: Material, inside: Any) -> float:
-    """Two-sided."""
+def _p(material: Material, inside: Any, rest: Any) -> float:
+    """Two-sided; 1 where there is nothing to be set against."""
     import numpy as np
     from scipy import stats  # type: ignore[import-untyped]
 
-    ours, theirs = material.earned[inside], material.earned[~inside]
+    ours, theirs = material.earned[inside], material.earned[rest]
+    if not len(theirs):
+        return 1.0
     if np.isin(material.earned, (0.0, 1.0)).all():
         table = [[int(side.sum()), int(len(side) - side.sum())] for side in (ours, theirs)]
         return float(stats.fisher_exact(table)[1])
     return float(stats.mannwhitneyu(ours, theirs, method="asymptotic").pvalue)
 
 
-def _holm(ps: Mapping[bytes, float]) -> dict[bytes, float]:
+def _holm(ps: Mapping[Any, float]) -> dict[Any, float]:
     """Holm's correction: the smallest p counts for as many as there are, the next for one less."""
     found, least = {}, 0.0
     for place, key in enumerate(sorted(ps, key=lambda key: ps[key])):
