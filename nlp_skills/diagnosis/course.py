@@ -62,7 +62,7 @@ class Course:
 
     @property
     def pace(self) -> float:
-        """Nats that the loss loses in an epoch: the valid loss where it was measured often enough, as it is steadier."""
+        """Nats that an epoch takes off the loss: off the valid loss where it was measured often enough."""
         if len(self.valid) > 2 and self.epoch:
             (first, high), (last, low) = self.valid[0], self.valid[-1]
             return (high - low) / (self.epoch * (last - first) / max(1, self.steps))

@@ -33,9 +33,9 @@ class Evidence:
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        parts = {"text": self.text, "file": self.file, "step": self.step}
-        parts |= {"figures": dict(self.figures), "rows": list(self.rows)}
-        return {name: value for name, value in parts.items() if value not in (None, {}, [])}
+        parts: dict[str, Any] = {"text": self.text, "file": self.file, "step": self.step}
+        parts |= {"figures": dict(self.figures) or None, "rows": list(self.rows) or None}
+        return {name: value for name, value in parts.items() if value is not None}
 
 
 @dataclass(frozen=True)

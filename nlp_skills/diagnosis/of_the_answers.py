@@ -134,17 +134,14 @@ def _no_end(facts: Facts) -> Iterator[Evidence]:
     """Answers as long as they were let to be: the model does not know where to stop."""
     asked = facts.results.asked if facts.results else None
     most = asked.sampling.max_new_tokens if asked and asked.sampling else None
-    texts = [str(row["raw"]) for row in facts.predictions if isinstance(row.get("raw"), str)]
-    if not most or not texts or facts.tokenizer is None:
-        return
-    # Decoded and encoded again a text may be a token shorter.
-    endless = [at for at, text in enumerate(texts, 1) if facts.tokens(text) >= most - 1]
-    if len(endless) <= (1 - rules.READABLE) * len(texts):
+    rows = facts.predictions
+    endless = [at for at, row in enumerate(rows, 1) if row.get("cut")]
+    if not most or not rows or len(endless) <= (1 - rules.READABLE) * len(rows):
         return
     text = _("answers that went on up to the limit of {most} tokens: {count} of {rows}; the token that ends an answer "
-             "did not come", most=most, count=len(endless), rows=len(texts))  # fmt: skip
+             "did not come", most=most, count=len(endless), rows=len(rows))  # fmt: skip
     place = facts.shown(facts.version.predictions_path)
-    yield Evidence(text, place, rows=endless[:_SHOWN], figures={"endless": len(endless) / len(texts)})
+    yield Evidence(text, place, rows=endless[:_SHOWN], figures={"endless": len(endless) / len(rows)})
 
 
 def _test_size(facts: Facts) -> Iterator[Finding]:
@@ -214,7 +211,8 @@ def _beaten(facts: Facts, baseline: str, figure: float) -> tuple[Evidence, bool]
              version=facts.version.name, ours=results.success.value or 0.0, alone=theirs, own=ours,
              chance=chance)  # fmt: skip
     figures = {"baseline": figure, "version": results.success.value or 0.0, "p": chance}
-    return Evidence(text, facts.shown(facts.version.results_path), figures=figures), chance < rules.ALPHA
+    beyond = results.intervals.get(metric, (0.0, 1.0))[1] < figure
+    return Evidence(text, facts.shown(facts.version.results_path), figures=figures), chance < rules.ALPHA or beyond
 
 
 def _alone(facts: Facts, baseline: str) -> tuple[int, int]:
@@ -234,7 +232,7 @@ def _sign_test(one: int, other: int) -> float:
 
     count = one + other
     tail = sum(comb(count, k) for k in range(min(one, other) + 1))
-    return min(1.0, 2 * tail / 2**count)
+    return min(1.0, float(2 * tail / 2**count))
 
 
 def _test_labels(facts: Facts) -> Iterator[Finding]:

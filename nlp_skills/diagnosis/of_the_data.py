@@ -93,7 +93,8 @@ def _noise(facts: Facts) -> Iterator[Finding]:
         return
     doubted = _believable(facts, found)
     share, knows = len(doubted) / found["rows"], found["fold_accuracy"]
-    if share < rules.NOISE_SHARE or not found["reliable"]:
+    undoubted = knows * found["rows"] / max(1, found["rows"] - found["count"])
+    if share < rules.NOISE_SHARE or not found["reliable"] or undoubted < rules.JUDGE_KNOWS:
         return
     accuracy = facts.results.metrics.get("accuracy") if facts.results else None
     sure = accuracy is None or knows >= accuracy - rules.JUDGE_BEHIND
