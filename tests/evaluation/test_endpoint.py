@@ -158,7 +158,7 @@ def test_a_connection_cut_midway_goes_on_where_it_stopped(
     # The server is well again: only what is missing is asked for.
     through = Door(llama.address)
     monkeypatch.setenv("SERVER", through.url)
-    resumed = Endpoint(settings, folder)
+    resumed = endpoint.open(settings, folder)
     answers = [*Partial(partial, scorer.fingerprint).read()]
     found = ask.ask(
         resumed,

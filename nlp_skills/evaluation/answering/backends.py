@@ -83,8 +83,8 @@ def _task_endpoint(task: Task) -> LlmSettings:
     return task.evaluation.endpoint
 
 
-def open_scorer(chosen: Subject, backend: Backend | None) -> Scorer:
-    """What answers, ready to be asked.
+def open_scorer(chosen: Subject, backend: Backend | None, *, again: bool = False) -> Scorer:
+    """What answers, ready to be asked; `again`: anew also where what it answered is recorded.
 
     Raises:
         Invalid, Unavailable: as the backend's own module says.
@@ -95,7 +95,7 @@ def open_scorer(chosen: Subject, backend: Backend | None) -> Scorer:
     if backend is None:
         return transformers.load(chosen.folder, chosen.version.name)
     if backend.settings is not None:
-        return endpoints.open(backend.settings, chosen.folder)
+        return endpoints.open(backend.settings, chosen.folder, again=again)
     if backend.name == "llama.cpp":
         info = chosen.info
         return llamacpp.open(

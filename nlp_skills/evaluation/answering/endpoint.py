@@ -33,15 +33,19 @@ IN_TASK = ("evaluation", "endpoint")
 _LIKELY = 20
 
 
-def open(settings: LlmSettings, folder: TaskFolder, *, at: tuple[str, ...] = IN_TASK) -> Endpoint:  # noqa: A001
+def open(  # noqa: A001
+    settings: LlmSettings, folder: TaskFolder, *, again: bool = False, at: tuple[str, ...] = IN_TASK
+) -> Endpoint:
     """A scorer for the model that `settings` name; nothing is asked and no key is needed yet.
 
-    `at` is where the settings stand in task.yaml, which problems point to.
+    `again` asks for what was recorded before once more. `at` is where the settings stand in task.yaml, which problems
+    point to.
 
     Raises:
         Invalid: a variable is not set, or `max_cost` stands beside a model whose price nobody knows.
     """
-    return Endpoint(settings, folder, at)
+    path = recording_path(folder, at[-1])
+    return Endpoint(settings, folder, _Anew(path) if again else Recording(path), at)
 
 
 def recording_path(folder: TaskFolder, name: str) -> Path:
@@ -49,19 +53,41 @@ def recording_path(folder: TaskFolder, name: str) -> Path:
     return folder.root / "benchmarks" / "recorded" / f"{name}.jsonl"
 
 
+class _Anew(Recording):
+    """Takes answers as any other, and gives those alone that it took itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._taken: set[str] = set()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The answer, if it came since this was opened."""
+        return super().get(key) if key in self._taken else None
+
+    def put(self, key: str, answer: dict[str, Any]) -> None:
+        """As `Recording.put`."""
+        super().put(key, answer)
+        self._taken.add(key)
+
+
 class Endpoint:
     """A `Scorer`. `cost`: US dollars paid through it, `worth`: what its answers cost when they were first asked for;
-    both are None where no price is known. `recording` may be set to None, or to another one.
+    both are None where no price is known.
     """
 
     backend = "endpoint"
     ways: tuple[Way, ...] = ("constrained", "free")
 
-    def __init__(self, settings: LlmSettings, folder: TaskFolder, at: tuple[str, ...] = IN_TASK) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: LlmSettings,
+        folder: TaskFolder,
+        recording: Recording | None = None,
+        at: tuple[str, ...] = IN_TASK,
+    ) -> None:
+        self.settings, self.recording = settings, recording
         self.asked = llm.Model.of(settings, folder, at)
         self.model = self.asked.shown
-        self.recording: Recording | None = Recording(recording_path(folder, at[-1]))
         self.cost: float | None = 0.0
         self.worth: float | None = 0.0
         self._lock = threading.Lock()

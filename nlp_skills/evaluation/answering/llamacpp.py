@@ -329,6 +329,6 @@ def constraint(output: OutputFormat | None) -> dict[str, Any]:
 
 
 def _as_dumped(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, asking for the white space that training shows: a model may go on with line breaks until it is cut."""
+    """The schema with the white space of training; left free, a model may go on with line breaks until it is cut."""
     spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     return {**closed(schema), "x-guidance": spaces}
