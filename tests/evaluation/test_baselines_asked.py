@@ -184,3 +184,89 @@ def test_no_more_rows_are_shown_than_the_model_reads(folder: TaskFolder) -> None
     )  # fmt: skip
     assert 0 < len(told) < 36 and longest + 8 <= 512
     assert shots.fitting(scorer, plain, [{"text": "long " * 400}], rows, 8) == []
+
+
+ENTITY = {"type": "object", "required": ["text", "type"], "properties": {
+    "text": {"type": "string", "maxLength": 6}, "type": {"type": "string", "enum": ["T", "W"]}}}  # fmt: skip
+TOPICS = {"type": "string", "enum": ["a", "b"]}
+OTHER_KINDS = {
+    "spans": ("extraction", "json", {"entities": {"type": "array", "maxItems": 1, "items": ENTITY}}, "entity_f1"),
+    "fields": ("extraction", "json", {"mood": {"type": "string", "enum": ["good", "bad"]}}, "field_f1"),
+    "text": ("generation", "text", {"reply": {"type": "string"}}, "chrf"),
+    "labels": ("classification", "json", {"topics": {"type": "array", "items": TOPICS}}, "macro_f1"),
+}
+FITTED = {"spans": ["gazetteer"], "fields": ["majority", "nearest"], "text": ["nearest"]}
+
+
+def of_kind(kind: str, root: Path, base: Path) -> TaskFolder:
+    """A task of that kind with a version whose adapter has learnt nothing."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    task_type, form, schema, _metric = OTHER_KINDS[kind]
+    root.mkdir()
+    output = {"type": form, "schema": schema}
+    content = {"task_name": kind, "task_type": task_type, "input_template": "{text}", "output_format": output,
+               "evaluation": {"few_shot": 2, "max_new_tokens": 24}}  # fmt: skip
+    (root / "task.yaml").write_text(yaml.dumps(content), encoding="utf-8")
+    folder = TaskFolder.at(root)
+    rows: list[dict[str, Any]] = []
+    for row in reviews(26):
+        thing, word = row["text"].removesuffix(".").split("this ")[1].split(" is ")
+        rows.append({"text": row["text"], "entities": [{"text": thing[:6], "type": "T"}], "reply": f"it is {word}",
+                     "mood": "good" if row["label"] == "positive" else "bad", "topics": ["a"]})  # fmt: skip
+    for split, part in {"train": rows[:18], "valid": rows[18:20], "test": rows[20:]}.items():
+        write_rows(folder.split(split), [{name: row[name] for name in ("text", *schema)} for row in part])
+    version = folder.version("v1")
+    version.root.mkdir(parents=True)
+    version.config_path.write_text(yaml.dumps({"base_model": str(base)}), encoding="utf-8")
+    torch.manual_seed(0)
+    adapter = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules=["q_proj"]))
+    adapter.save_pretrained(folder.root / "models" / "adapter" / "v1")
+    ModelInfo.model_validate({
+        "version": "v1", "base_model": str(base), "adapter_path": "models/adapter/v1", "dtype": "float32",
+        "parameters": 1, "trainable_parameters": 1, "input_template": "{text}", "output_format": output,
+        "created": "2026-01-01T00:00:00+00:00",
+    }).save(version.model_info_path)  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_every_kind_is_measured_beside_all_its_baselines_and_its_errors_are_told(
+    kind: str, project: Path, tuned_base: Path, cli: Callable[..., Ran]
+) -> None:
+    folder, metric = of_kind(kind, project / kind, tuned_base), OTHER_KINDS[kind][3]
+    told = cli("evaluate", folder.root, "--baselines", "all", "--json")
+    assert told.code == 0, told.err
+    beside = told.json["baselines"]
+    assert list(beside) == [*FITTED.get(kind, ["majority", "tfidf_logreg"]), "base_zero_shot", "base_few_shot"]
+    assert told.json["success"]["primary_metric"] == metric
+    # An adapter that has learnt nothing answers as its base model does.
+    assert beside["base_zero_shot"][metric] == pytest.approx(told.json["metrics"][metric])
+    rows = [json.loads(line) for line in folder.version("v1").predictions_path.read_text("utf-8").splitlines()]
+    assert all(list(row["baselines"]) == list(beside) for row in rows)
+    shown = cli("evaluate", folder.root, "--baselines", "all")
+    assert "the simpler one is the better choice so far" in shown.out
+    found = cli("errors", folder.root, "--json")
+    assert found.code == 0 and found.json["wrong"] == sum(not row["correct"] for row in rows) > 0
+
+
+def test_an_endpoint_that_fails_on_its_way_leaves_what_was_answered(
+    folder: TaskFolder,
+    cli: Callable[..., Ran],
+    fake_chat: Callable[[Script], FakeChat],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from nlp_skills.data import llm_providers
+
+    monkeypatch.setattr(llm_providers, "RETRIES", 0)
+    chat = fake_chat(lambda _body: Said("neutral"))
+    chat.script = lambda _body: Said("neutral") if chat.questions <= 10 else Said(status=400, error="out of order")
+    options = ["--baselines", "base_zero_shot,endpoint", "--base-url", f"{chat.url}/v1", "--model", "big"]
+    failed = cli("evaluate", folder.root, *options)
+    assert failed.code in (1, 3) and "Traceback" not in failed.err
+    asked, seen = chat.questions, prompts_asked(monkeypatch)
+    chat.script = lambda _body: Said("neutral")
+    told = cli("evaluate", folder.root, *options, "--json")
+    assert set(told.json["baselines"]) == {"base_zero_shot", "endpoint"}
+    assert seen == [] and chat.questions - asked == 24 - 10
