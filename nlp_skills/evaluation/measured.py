@@ -10,6 +10,7 @@ from nlp_skills.evaluation import baselines, judgement, metrics, own_metrics, re
 from nlp_skills.evaluation.asking import Given
 from nlp_skills.evaluation.marks import PARSED, UNCONSTRAINED, VALID
 from nlp_skills.evaluation.scores import intervals, sheet
+from nlp_skills.evaluation.scores.judge import Judged
 from nlp_skills.evaluation.scores.probabilities import Sureness
 from nlp_skills.evaluation.scores.sheet import Sheet
 from nlp_skills.evaluation.subject import Subject
@@ -22,12 +23,16 @@ Ranges = dict[str, tuple[float, float]]
 CUT = "cut_rate"
 
 
-def results(chosen: Subject, given: Given, others: Mapping[str, Sequence[Any]]) -> Results:
-    """What the answers are worth; `others` are the baselines' answers by name."""
+def results(
+    chosen: Subject, given: Given, others: Mapping[str, Sequence[Any]], judged: Judged | None = None
+) -> Results:
+    """What the answers are worth; `others` are the baselines' answers by name, `judged` is what a judge says."""
     marked = sheet_of(chosen, given)
     figures, ranges = figures_of(marked), intervals.of(marked)
     about, about_ranges = _about_answers(given)
     figures, ranges = {**figures, **about}, {**ranges, **about_ranges}
+    if judged is not None:
+        figures, ranges = {**figures, **judged.figures()}, {**ranges, **judged.intervals()}
     sure = next((part for part in marked.ranked if isinstance(part, Sureness)), None)
     sheets = {name: _sheet(chosen, answers) for name, answers in others.items()}
     beside = {name: figures_of(each) for name, each in sheets.items()}

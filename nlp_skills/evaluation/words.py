@@ -44,6 +44,8 @@ def metric(name: str) -> str:
         "parse_rate_unconstrained": _("Answers that could be read, left free"),
         "cut_rate": _("Answers cut off"),
         "valid_answer_probability": _("Answers with a label"),
+        "judge_win_rate": _("Won before the judge"),
+        "judge_agreement": _("Judge agrees with itself"),
     }
     return known.get(name, plain(name))
 
