@@ -21,6 +21,9 @@ from nlp_skills.schema.version import Asked
 
 # Rows that are also asked without the schema's help, which shows how much of a parse rate is the grammar's.
 UNCONSTRAINED_ROWS = 200
+# The file of the answers so far, and of those to the other questions of a round.
+ANSWERS = "predictions"
+_OTHERS = ("unconstrained", "valid")
 # Rows of valid that a threshold is chosen by.
 _VALID_ROWS = 500
 
@@ -77,10 +80,10 @@ class Asking:
     def _answers(self) -> tuple[Way, list[Answer]]:
         title, rows = _("evaluate {version}", version=self._name), self.chosen.test
         try:
-            return self.way, self._ask("predictions", rows, self.way, title)
+            return self.way, self._ask(ANSWERS, rows, self.way, title)
         except NoGrammar as problem:
             progress.notice(f"{problem.message}: {problem.cause}")
-            return "free", self._ask("predictions", rows, "free", title)
+            return "free", self._ask(ANSWERS, rows, "free", title)
 
     @property
     def _name(self) -> str:
@@ -120,7 +123,7 @@ class Asking:
 
 def forget(folder: Path) -> None:
     """Remove the answers that were kept in a folder until all are there."""
-    for name in ("predictions", "unconstrained", "valid"):
+    for name in (ANSWERS, *_OTHERS):
         (folder / f"{name}.partial").unlink(missing_ok=True)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nlp_skills import progress
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import baselines, measured, model, subject
+from nlp_skills.evaluation import baselines, judging, measured, model, subject
 from nlp_skills.evaluation.answering import backends
 from nlp_skills.evaluation.answering.ask import way_of
 from nlp_skills.evaluation.answering.backends import Backend
@@ -79,6 +80,11 @@ def evaluate(
     return results
 
 
+def place(folder: TaskFolder, version: str, backend: Backend) -> Path:
+    """Where the results of what answers in a version's stead are."""
+    return _outcome(subject.asked(folder, version), backend).folder
+
+
 def _wanted(
     chosen: Subject,
     beside: str | None,
@@ -128,7 +134,7 @@ class _Round:
 
     def results(self) -> Results:
         """Finished results, judged by today's criteria, where they have all that is wanted; else new ones."""
-        earlier = None if self.again else self.outcome.results()
+        earlier = None if self.again or self.outcome.begun() else self.outcome.results()
         if earlier is not None and self._complete(earlier):
             return self._judged(earlier)
         with self.outcome.timed((earlier.seconds if earlier else None) or 0.0) as seconds:
@@ -144,7 +150,8 @@ class _Round:
     def _complete(self, earlier: Results) -> bool:
         criteria, figures = self.chosen.criteria, earlier.metrics
         named = {criteria.primary_metric, *criteria.metrics, *(one.name for one in self.chosen.own_metrics)}
-        return named <= set(figures) and set(self.wanted) <= set(earlier.baselines)
+        judged = judging.settled(self.chosen, self.outcome.folder)
+        return judged and named <= set(figures) and set(self.wanted) <= set(earlier.baselines)
 
     def _judged(self, earlier: Results) -> Results:
         answers = [answer.predicted for answer in self.outcome.given(earlier).answers]
@@ -156,7 +163,8 @@ class _Round:
         manner, base = self._manner(given), self._base()
         others = baselines.measure(self.chosen, self.wanted, manner, base=base, endpoint=self.endpoint)
         right = measured.sheet_of(self.chosen, given).right
-        found = measured.results(self.chosen, given, others)
+        judged = judging.judged(self.chosen, given, self.outcome.folder)
+        found = measured.results(self.chosen, given, others, judged)
         if not any(answer.predicted is not None for answer in given.answers):
             progress.notice(
                 _("not one answer could be read: see raw in {path}", path=self.outcome.predictions_path.name)
@@ -168,7 +176,7 @@ class _Round:
     def scorer(self) -> Scorer:
         """What answers, loaded when it is first asked."""
         if self._scorer is None:
-            self._scorer = backends.open_scorer(self.chosen, self.backend)
+            self._scorer = backends.open_scorer(self.chosen, self.backend, again=self.again)
             self.device = getattr(self._scorer, "device", None)
         return self._scorer
 

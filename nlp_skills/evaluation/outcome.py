@@ -123,6 +123,10 @@ class Outcome:
             "input": {field: chosen.test[number][field] for field in chosen.fields},
         }
 
+    def begun(self) -> bool:
+        """Whether a round was stopped: it goes on, also where results of an earlier one are there."""
+        return (self.folder / f"{asking.ANSWERS}.partial").is_file()
+
     def forget(self) -> None:
         """Remove what an interrupted round left."""
         asking.forget(self.folder)
