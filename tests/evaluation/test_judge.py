@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Ran, reviews, write_rows
 from fixtures_llm import Door, FakeChat, Said, Script
 
 from nlp_skills.data import llm_providers
@@ -15,6 +17,7 @@ from nlp_skills.errors import Unavailable
 from nlp_skills.evaluation.metrics import wilson_interval
 from nlp_skills.evaluation.scores import judge
 from nlp_skills.evaluation.scores.judge import Pair
+from nlp_skills.schema import yaml
 from nlp_skills.schema.source import LlmSettings
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -150,3 +153,60 @@ def test_a_real_model_judges(folder: TaskFolder, door: Door) -> None:
     assert door.questions == 2
     assert judge.of(written, pairs, folder).verdicts == found.verdicts
     assert door.questions == 2
+
+
+@pytest.fixture
+def replies(tiny_base: Path, project: Path) -> TaskFolder:
+    """A generation task with a version that was never taught to reply; who judges stands in task.yaml."""
+    rows = [{"text": row["text"], "reply": f"Thank you for number {number}."} for number, row in enumerate(reviews(8))]
+    root = project / "replies"
+    root.mkdir()
+    output = {"type": "text", "schema": {"reply": {"type": "string"}}}
+    task = {"task_name": "replies", "task_type": "generation", "input_template": "Reply.\n{text}"}
+    (root / "task.yaml").write_text(yaml.dumps({**task, "output_format": output}), encoding="utf-8")
+    folder = TaskFolder.at(root)
+    for name, part in (("train", rows[:2]), ("valid", rows[2:4]), ("test", rows[4:])):
+        write_rows(folder.split(name), part)
+    version = folder.version("v1")
+    version.root.mkdir(parents=True)
+    version.config_path.write_text(yaml.dumps({"base_model": str(tiny_base)}), encoding="utf-8")
+    shutil.copytree(tiny_base, version.merged)
+    info = {
+        "version": "v1", "base_model": str(tiny_base), "merged_path": "models/merged/v1", "dtype": "float32",
+        "parameters": 1, "trainable_parameters": 1, "input_template": task["input_template"],
+        "output_format": output, "created": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    version.model_info_path.write_text(json.dumps(info), encoding="utf-8")
+    return folder
+
+
+def test_a_judge_in_task_yaml_is_part_of_evaluating(
+    replies: TaskFolder, cli: Callable[..., Ran], fake_chat: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llm_providers, "RETRIES", 0)
+    writer = fake_chat(lambda body: Said("Thank you very much indeed for all of these kind words of yours."))
+    judging = fake_chat(longer_wins)
+    endpoint = {"model": "fake-small", "base_url": f"{writer.url}/v1"}
+    written = {"endpoint": endpoint, "judge": {"model": "fake-judge", "base_url": f"{judging.url}/v1"}}
+    yaml.change(replies.task_path, {("evaluation",): written})
+    command = ("evaluate", replies.root, "--backend", "endpoint", "--json")
+    found = cli(*command).json
+    assert found["metrics"]["judge_win_rate"] == 1.0
+    assert found["metrics"]["judge_agreement"] == 1.0
+    assert found["intervals"]["judge_win_rate"] == pytest.approx(list(wilson_interval(4, 4)))
+    assert judging.questions == 8
+    assert "Reply." in data(judging.requests[0][2])["prompt"]
+    kept = json.loads((replies.root / "benchmarks" / "endpoint-fake-small" / "judge.json").read_text())
+    assert (kept["verdicts"], kept["won"]) == (["won"] * 4, 4)
+    # Known already: nobody is asked again, and another question is another judgement.
+    assert cli(*command).json["metrics"] == found["metrics"]
+    assert (judging.questions, writer.questions) == (8, 4)
+    yaml.change(replies.task_path, {("evaluation", "judge_question"): "Which is the ruder one?"})
+    assert cli(*command).code == 0
+    assert (judging.questions, writer.questions) == (16, 4)
+    judging.close()
+    yaml.change(replies.task_path, {("evaluation", "judge_question"): "Which is the kinder one?"})
+    failed = cli(*command[:-1])
+    assert failed.code == 3
+    assert "cannot be reached" in failed.err
+    assert "task.yaml" in failed.err
