@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nlp_skills.evaluation import charts, comparison, flips, report_page, significance, words
+from nlp_skills.evaluation import charts, comparison, flips, report_page, shown, significance, words
 from nlp_skills.evaluation.comparison import Comparison, Pair
 from nlp_skills.evaluation.significance import amount, bare, p_value
 from nlp_skills.i18n import _
 
 ROWS = 10
+NAME = 60
 STATES = {"better": "good", "worse": "bad", "cannot_tell": "open", "not_comparable": "doubt"}
 
 
@@ -112,7 +113,7 @@ def _interval(interval: Sequence[float] | None, metric: str) -> str:
 def _class(found: Comparison, row: Any) -> dict[str, Any]:
     label, ranges = row.name.removesuffix(" F1"), found.intervals.get(row.name, {})
     return {
-        "label": label,
+        "label": shown.cut(label, NAME),
         "bars": [
             report_page.bar(name, value, ranges.get(name), metric="f1")
             for name, value in zip(found.names, row.values, strict=True)
@@ -198,7 +199,7 @@ def _shown(all_rows: Sequence[Any], rows: Sequence[Any]) -> dict[str, Any]:
 
 def _tested_class(label: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "label": label,
+        "label": shown.cut(label, NAME),
         "cells": [
             words.percent(entry["a"]),
             words.percent(entry["b"]),

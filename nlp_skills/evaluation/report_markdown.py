@@ -8,6 +8,7 @@ from typing import Any
 
 from nlp_skills import __version__
 from nlp_skills.i18n import _
+from nlp_skills.pages import harmless
 
 # In the first line; whoever reads the rendered text does not see it.
 OURS = "[//]: # (nlp-skills"
@@ -28,7 +29,7 @@ def render(w: Words, context: Context) -> str:
 
 def escaped(text: object) -> str:
     """Text from data as Markdown that shows it as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(harmless(str(text)).split()))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import charts, judgement, metrics, predictions, report_why, significance, words
+from nlp_skills.evaluation import charts, judgement, metrics, predictions, report_why, shown, significance, words
 from nlp_skills.evaluation.scores import intervals, sheet
 from nlp_skills.evaluation.scores.sheet import Sheet
 from nlp_skills.evaluation.why.findings import Analysis
@@ -170,7 +171,10 @@ def _baseline_interval(
     if not answered or name not in results.baselines[key]:
         return None
     theirs = [{**row, "predicted": row["baselines"][key], "probabilities": None} for row in answered]
-    return intervals.of(marked(task, results, theirs)).get(name)
+    answers = marked(task, results, theirs)
+    # What is computed a sample at a time takes seconds each; one figure is shown.
+    only = {name: figure for other, figure in answers.alone.items() if other == name}
+    return intervals.of(dataclasses.replace(answers, alone=only)).get(name)
 
 
 def marked(task: Task, results: Results, rows: Sequence[Row]) -> Sheet:
@@ -208,7 +212,7 @@ def _classes(task: Task, results: Results, rows: Sequence[Row]) -> list[dict[str
     ranges = intervals.of_classes(marked(task, results, rows)) if results.per_class else {}
     return [
         {
-            "bar": bar(label, figures.f1, ranges.get(label)),
+            "bar": bar(shown.cut(label, 60), figures.f1, ranges.get(label)),
             "precision": words.percent(figures.precision),
             "recall": words.percent(figures.recall),
             "support": "–" if figures.support is None else figures.support,

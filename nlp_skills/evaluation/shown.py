@@ -12,35 +12,19 @@ from nlp_skills.evaluation import words
 from nlp_skills.evaluation.scores import spans
 from nlp_skills.evaluation.scores.places import Mention, Span, located, texts_of
 from nlp_skills.i18n import _
+from nlp_skills.pages import harmless
 from nlp_skills.schema.version import Kind
 
 TEXT_LENGTH = 280
+_TYPE_LENGTH = 40
 # How much of a text stands before the first thing in it that is wrong.
 _BEFORE = 60
 
 
 def cut(text: object, limit: int = TEXT_LENGTH) -> str:
     """One line of at most `limit` characters."""
-    line = clean(" ".join(str(text).split()))
+    line = harmless(" ".join(str(text).split()))
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-
-
-def clean(text: str) -> str:
-    """Text without what moves or hides other text: control characters, and marks that turn its direction.
-
-    What a page writes is each row's own business: an overriding mark would turn the words after it, too.
-    """
-    return "".join("�" if _steers(character) else character for character in text)
-
-
-def _steers(character: str) -> bool:
-    code = ord(character)
-    return code < 32 or 127 <= code < 160 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 or _half(code)
-
-
-def _half(code: int) -> bool:
-    """Half of a pair that stands alone, which no encoding can write."""
-    return 0xD800 <= code <= 0xDFFF
 
 
 def row_text(row: Mapping[str, Any], limit: int = TEXT_LENGTH) -> str:
@@ -169,7 +153,9 @@ def _drawn(
                 left.append(span)
                 continue
             pieces += _text(text[at : span.start])
-            pieces.append(Piece(type=clean(span.type), right=span in right, inner=between(span.start, span.end)))
+            pieces.append(
+                Piece(type=cut(span.type, _TYPE_LENGTH), right=span in right, inner=between(span.start, span.end))
+            )
             at = span.end
         return pieces + _text(text[at:to])
 
@@ -179,7 +165,7 @@ def _drawn(
 
 
 def _text(text: str) -> list[Piece]:
-    return [Piece(clean(text.replace("\n", " ").replace("\t", " ")))] if text else []
+    return [Piece(harmless(text.replace("\n", " ").replace("\t", " ")))] if text else []
 
 
 @dataclass(frozen=True)
