@@ -29,6 +29,7 @@ class Course:
     @classmethod
     def of(cls, lines: Sequence[dict[str, Any]]) -> Course:
         """The course that the lines of metrics.jsonl tell."""
+        lines = [line for line in lines if isinstance(line, dict)]
         losses, valid = _series(lines, "loss"), _series(lines, "eval_loss")
         values = [value for _step, value in losses]
         level = [statistics.median(values[max(0, at - 2) : at + 3]) for at in range(len(values))]

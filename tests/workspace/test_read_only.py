@@ -49,6 +49,7 @@ def read_only(make_task: Callable[..., Path], tmp_path: Path, monkeypatch: pytes
         ["du"],
         ["cleanup", "--dry-run"],
         ["status"],
+        ["diagnose"],
     ],
     ids=lambda words: " ".join(words),
 )
