@@ -17,6 +17,7 @@ EXACT = "exact_match"
 PARSED = "parse_rate"
 VALID = "valid_answer_probability"
 UNCONSTRAINED = "parse_rate_unconstrained"
+JUDGED = "judge_win_rate"
 
 # Of each kind, first what a task that says nothing is judged by.
 NAMES: dict[Kind, tuple[str, ...]] = {
@@ -83,12 +84,17 @@ def criteria(task: Task, root: Path | None = None) -> SuccessCriteria:
         Invalid: one of the metrics is none that we compute for such a task, or none where more is better.
     """
     given = task.success_criteria
+    more = (VALID, UNCONSTRAINED, PARSED, *((JUDGED,) if _has_a_judge(task) else ()))
     for name in given.metrics:
-        _known(name, "success_criteria.metrics", task, root, (VALID, UNCONSTRAINED, PARSED))
+        _known(name, "success_criteria.metrics", task, root, more)
     if isinstance(given.max_regression, dict) and kind(task) in ("label", "labels"):
         for name in given.max_regression:
             _class(name, task, root)
     return given.model_copy(update={"primary_metric": primary(task, root)})
+
+
+def _has_a_judge(task: Task) -> bool:
+    return kind(task) == "text" and task.evaluation is not None and task.evaluation.judge is not None
 
 
 def _class(name: str, task: Task, root: Path | None) -> None:
@@ -125,15 +131,15 @@ def _possible(task: Task) -> list[str]:
     if kind(task) != "spans":
         return list(found)
     parts = {name: part.model_dump() for name, part in task.output_format.schema_.items()}
-    absent = _without(parts)
-    return [name for name in found if not name.startswith(tuple(absent))]
+    absent = tuple(_without(parts))
+    return [name for name in found if not name.startswith(absent)]
 
 
 def _without(parts: dict[str, dict[str, object]]) -> Iterable[str]:
     from nlp_skills.data import entities
 
     if not entities.field_of(parts):
-        yield "entity_"
+        yield from ("entity_", "macro_f1")
     if not kinds.relation_field(parts):
         yield "relation_"
 

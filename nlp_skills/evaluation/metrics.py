@@ -193,4 +193,5 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     share = successes / trials
     middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = math.sqrt(z2 * (share * (1 - share) / trials + z2 / (4 * trials**2))) / (1 + z2 / trials)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At the very ends rounding would leave a hair.
+    return max(0.0, middle - half) if successes else 0.0, min(1.0, middle + half) if successes < trials else 1.0

@@ -1,104 +1,102 @@
-"""Figures of answers in memory agree with scikit-learn, and resampled ones with those of the resampled rows."""
+"""Which metrics a task can be judged by, and what is said of a name that nobody computes."""
 
 from __future__ import annotations
 
-import random
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from sklearn import metrics as theirs
-from sklearn.preprocessing import MultiLabelBinarizer
 
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import metrics
-from nlp_skills.evaluation.marks import Given, Kind, Marks, as_json, from_json, primary
+from nlp_skills.evaluation import marks
 from nlp_skills.schema.task import Task
 
-LABELS = ["a", "b", "c", "d"]
+ONE = {"label": {"type": "string", "enum": ["a", "b", "c"]}}
+TWO = {"label": {"type": "string", "enum": ["a", "b"]}}
+SEVERAL = {"label": {"type": "array", "items": {"type": "string", "enum": ["a", "b", "c"]}}}
+ENTITIES = {"entities": {"type": "array", "items": {"type": "object", "properties": {"text": {"type": "string"}}}}}
+RELATIONS = {
+    "links": {
+        "type": "array",
+        "items": {"type": "object", "properties": {"head": {}, "relation": {}, "tail": {}}},
+    }
+}
+FIELDS = {"who": {"type": "string"}, "age": {"type": "integer"}}
+TEXT = {"title": {"type": "string"}}
 
 
-def drawn(rows: int, kind: Kind, seed: int = 1) -> Marks:
-    """Random truths and answers, half of them right; of the last class there is none, and some cannot be read."""
-    chance = random.Random(seed)
-    gold, given = [], []
-    for _row in range(rows):
-        most = 1 if kind == "label" else 3
-        true, other = (tuple(chance.sample(LABELS[:3], chance.randint(1, most))) for _side in range(2))
-        answer = true if chance.random() < 0.5 else other
-        readable = chance.random() < 0.9
-        gold.append(true)
-        given.append(Given(answer if readable else (), readable and set(answer) == set(true), readable))
-    return Marks(kind, LABELS, gold, given)
-
-
-def test_one_label_a_row_is_scored_as_scikit_learn_does() -> None:
-    marked = drawn(200, "label")
-    gold = [label for (label,) in marked.gold]
-    said = [one.labels[0] if one.labels else "?" for one in marked.given]
-    ours = marked.figures()
-    present = ["a", "b", "c"]
-    assert ours["accuracy"] == pytest.approx(theirs.accuracy_score(gold, said))
-    for name in ("macro", "weighted"):
-        score = theirs.f1_score(gold, said, labels=present, average=name, zero_division=0)
-        assert ours[f"{name}_f1"] == pytest.approx(score)
-    assert ours["mcc"] == pytest.approx(theirs.matthews_corrcoef(gold, said))
-    assert set(ours) == set(metrics.NAMES)
-
-
-def test_several_labels_a_row_are_scored_as_scikit_learn_does() -> None:
-    marked = drawn(200, "labels")
-    columns = MultiLabelBinarizer(classes=["a", "b", "c"])
-    gold = columns.fit_transform(marked.gold)
-    said = columns.transform([one.labels for one in marked.given])
-    ours = marked.figures()
-    assert ours["accuracy"] == pytest.approx(theirs.accuracy_score(gold, said))
-    for name in ("macro", "micro", "weighted"):
-        assert ours[f"{name}_f1"] == pytest.approx(theirs.f1_score(gold, said, average=name, zero_division=0))
-    assert "mcc" not in ours
-
-
-def test_a_whole_answer_is_right_or_not() -> None:
-    given = [Given((), right) for right in (True, True, False)] + [Given((), right=False, readable=False)]
-    marked = Marks("answer", [], [()] * 4, given)
-    assert marked.figures() == {"exact_match": 0.5}
-    assert marked.parse_rate() == 0.75
-
-
-@pytest.mark.parametrize("kind", ["label", "labels", "answer"])
-def test_a_resample_has_the_figures_of_its_rows(kind: Kind) -> None:
-    marked = drawn(40, kind)
-    rows = np.random.default_rng(3).integers(0, 40, size=(5, 40))
-    times = np.stack([np.bincount(one, minlength=40) for one in rows])
-    many = marked.figures(times)
-    for number, chosen in enumerate(rows):
-        alone = Marks(kind, LABELS, [marked.gold[row] for row in chosen], [marked.given[row] for row in chosen])
-        for name, value in alone.figures().items():
-            assert many[name][number] == pytest.approx(float(value)), name
-
-
-def test_answers_come_back_from_a_file() -> None:
-    given = [Given(("a", "b"), right=False), Given((), right=False, readable=False)]
-    assert from_json(as_json(given)) == given
-
-
-def task(kind: str, metric: str) -> Task:
-    output = {"type": "json", "schema": {"label": {"type": "string", "enum": ["a", "b"]}}}
+def task(kind: str, schema: dict[str, Any], **criteria: Any) -> Task:
     return Task.model_validate(
         {
             "task_name": "t",
             "task_type": kind,
             "input_template": "{text}",
-            "output_format": output,
-            "success_criteria": {"primary_metric": metric},
+            "output_format": {"type": "json", "schema": schema},
+            "success_criteria": criteria,
         }
     )
 
 
-def test_the_metric_that_decides_is_one_we_compute() -> None:
-    assert primary(task("classification", "mcc")) == "mcc"
-    assert primary(task("generation", "macro_f1")) == "exact_match", "what a task that says nothing has"
-    with pytest.raises(Invalid, match="macro-f1 is not one we compute") as refused:
-        primary(task("classification", "macro-f1"))
-    assert "to macro_f1 perhaps" in str(refused.value.mend)
-    with pytest.raises(Invalid, match="bleu"):
-        primary(task("generation", "bleu"))
+@pytest.mark.parametrize(
+    ("of", "schema", "kind", "judged_by"),
+    [
+        ("classification", ONE, "label", "macro_f1"),
+        ("classification", SEVERAL, "labels", "macro_f1"),
+        ("extraction", ENTITIES, "spans", "entity_f1"),
+        ("extraction", RELATIONS, "spans", "relation_f1"),
+        ("extraction", ENTITIES | RELATIONS, "spans", "entity_f1"),
+        ("extraction", FIELDS, "fields", "field_f1"),
+        ("generation", TEXT, "text", "chrf"),
+        ("generation", FIELDS, "fields", "field_f1"),
+    ],
+)
+def test_a_task_that_chose_nothing_is_judged_by_its_kinds_own_metric(
+    of: str, schema: dict[str, Any], kind: str, judged_by: str, tmp_path: Path
+) -> None:
+    made = task(of, schema)
+    assert (marks.kind(made), marks.primary(made)) == (kind, judged_by)
+    assert marks.criteria(made).primary_metric == marks.selecting(made, tmp_path) == judged_by
+
+
+@pytest.mark.parametrize(
+    ("of", "schema", "name", "near"),
+    [
+        ("classification", ONE, "macro-f1", "macro_f1"),
+        ("classification", ONE, "roc_auc", ""),
+        ("classification", ONE, "ece", ""),
+        ("generation", TEXT, "blue", "bleu"),
+        ("extraction", ENTITIES, "entity_fl", "entity_f1"),
+        ("extraction", ENTITIES, "relation_f1", ""),
+        ("extraction", FIELDS, "fieldf1", "field_f1"),
+    ],
+)
+def test_a_metric_that_such_a_task_does_not_have_is_refused_with_the_nearest(
+    of: str, schema: dict[str, Any], name: str, near: str, tmp_path: Path
+) -> None:
+    for criteria in ({"primary_metric": name}, {"metrics": {name: 0.5}}):
+        with pytest.raises(Invalid, match=f"the metric {name} is not one we compute") as refused:
+            marks.criteria(task(of, schema, **criteria), tmp_path)
+        assert f"{near} perhaps" in str(refused.value.mend) and next(iter(criteria)) in str(refused.value.mend)
+        assert refused.value.file == str(tmp_path / "task.yaml")
+
+
+def test_two_labels_have_areas_which_choose_no_epoch(tmp_path: Path) -> None:
+    made = task("classification", TWO, primary_metric="roc_auc")
+    assert marks.primary(made) == "roc_auc" and marks.selecting(made, tmp_path) == "macro_f1"
+
+
+def test_a_metric_of_the_tasks_own_decides_but_chooses_no_epoch(tmp_path: Path) -> None:
+    made = task("generation", TEXT, primary_metric="length", metrics={"parse_rate": 0.9})
+    with pytest.raises(Invalid, match="length"):
+        marks.primary(made, tmp_path)
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "length.py").write_text("raise SystemExit('not to be run for its name alone')")
+    assert marks.criteria(made, tmp_path).primary_metric == "length"
+    assert marks.selecting(made, tmp_path) == "chrf"
+
+
+def test_a_class_that_is_none_may_not_lose_anything() -> None:
+    assert marks.criteria(task("classification", ONE, max_regression={"a": 0.1, "*": 0.2}))
+    with pytest.raises(Invalid, match="the class aa is none of the task") as refused:
+        marks.criteria(task("classification", ONE, max_regression={"aa": 0.1}))
+    assert "a perhaps" in str(refused.value.mend)
