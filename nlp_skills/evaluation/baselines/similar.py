@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nlp_skills.extras import need
@@ -40,37 +41,55 @@ def vectoriser(characters: bool) -> Any:
     return TfidfVectorizer(sublinear_tf=True, **(units if characters else words))
 
 
+@dataclass(frozen=True)
+class Known:
+    """Texts to compare others with. `matrix` is (texts, units), None where no text has any unit."""
+
+    vectors: Any
+    matrix: Any
+    count: int
+
+    @classmethod
+    def of(cls, texts: Sequence[str], *, characters: bool) -> Known:
+        """The texts, taken apart."""
+        import numpy as np
+
+        vectors = vectoriser(characters).set_params(dtype=np.float32)
+        try:
+            return cls(vectors, vectors.fit_transform(texts), len(texts))
+        except ValueError:
+            # Texts of spaces only have no units at all.
+            return cls(vectors, None, len(texts))
+
+    def nearest(self, questions: Sequence[str], most: int = 1) -> list[list[tuple[int, float]]]:
+        """For each question the `most` likest texts: their places and cosines, the likest first.
+
+        Of equals the first text comes first. What has nothing to be compared by is like nothing: cosine 0.
+        """
+        if self.matrix is None or not questions:
+            return [[(place, 0.0) for place in range(min(most, self.count))] for _question in questions]
+        asked, found = self.vectors.transform(questions), []
+        for start in range(0, len(questions), _AT_ONCE):
+            for likeness in (asked[start : start + _AT_ONCE] @ self.matrix.T).toarray():
+                places = _highest(likeness, most)
+                found.append([(int(place), round(float(likeness[place]), 5)) for place in places])
+        return found
+
+
 def nearest(
     texts: Sequence[str], questions: Sequence[str], *, characters: bool, most: int = 1
 ) -> list[list[tuple[int, float]]]:
-    """For each question the `most` likest of `texts`: their places and cosines, the likest first.
-
-    Of equals the first in `texts` comes first. Texts without anything to compare are like nothing: cosine 0.
-    """
-    import numpy as np
-
-    if not texts or not questions:
+    """As `Known.nearest`, of texts that nobody asks about again; none where there are no texts."""
+    if not texts:
         return [[] for _question in questions]
-    vectors = vectoriser(characters)
-    try:
-        known = vectors.fit_transform(texts)
-    except ValueError:
-        # Texts of spaces only have no units at all.
-        return [[(place, 0.0) for place in range(min(most, len(texts)))] for _question in questions]
-    asked, found = vectors.transform(questions), []
-    for start in range(0, len(questions), _AT_ONCE):
-        block = np.asarray((asked[start : start + _AT_ONCE] @ known.T).todense())
-        for likeness in block:
-            places = _highest(likeness, most)
-            found.append([(int(place), round(float(likeness[place]), 6)) for place in places])
-    return found
+    return Known.of(texts, characters=characters).nearest(questions, most)
 
 
 def _highest(values: Any, most: int) -> Any:
     """Places of the highest values, highest first; rounded, so that equals stay in their order."""
     import numpy as np
 
-    rounded = np.round(values, 6)
+    rounded = np.round(values, 5)
     if most < len(rounded):
         least = np.partition(rounded, -most)[-most]
         candidates = np.flatnonzero(rounded >= least)

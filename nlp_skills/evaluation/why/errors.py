@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from nlp_skills.evaluation.baselines.similar import nearest
 from nlp_skills.evaluation.why.confusions import Slip
 from nlp_skills.evaluation.why.findings import Error, Mark, Neighbour
 from nlp_skills.evaluation.why.material import Material
@@ -102,7 +101,9 @@ def _second(answer: Mapping[str, Any]) -> str | None:
 def _neighbours(material: Material, rows: Sequence[int]) -> dict[int, list[Neighbour]]:
     """The training rows most like each, as far as they have anything in common."""
     questions = [material.texts[row] for row in rows]
-    found = nearest(material.train_texts, questions, characters=material.characters, most=NEIGHBOURS)
+    if not material.train:
+        return {}
+    found = material.known.nearest(questions, NEIGHBOURS)
     return {
         row: [
             Neighbour(material.train[at][0], material.train_texts[at], material.train_answers[at], round(like, 4))

@@ -13,7 +13,7 @@ from nlp_skills.data import rows as lines
 from nlp_skills.data import snapshot
 from nlp_skills.errors import Invalid
 from nlp_skills.evaluation import kinds, predictions
-from nlp_skills.evaluation.baselines.similar import texts_of, unspaced
+from nlp_skills.evaluation.baselines.similar import Known, texts_of, unspaced
 from nlp_skills.evaluation.scores import sheet as sheets
 from nlp_skills.evaluation.scores.sheet import Sheet
 from nlp_skills.i18n import _
@@ -82,6 +82,11 @@ class Material:
     def train_answers(self) -> list[Any]:
         """The right answers of train, in the form of the kind."""
         return [kinds.form(self.kind, self.output, row) for _line, row in self.train]
+
+    @cached_property
+    def known(self) -> Known:
+        """The texts of train, to be compared with; there is at least one."""
+        return Known.of(self.train_texts, characters=self.characters)
 
     @cached_property
     def characters(self) -> bool:
