@@ -115,7 +115,7 @@ def _slices(found: Analysis, limit: int, column: str | None) -> None:
         frame.say(_("Slices of {column}", column=column) if column else _("Where it is worse than elsewhere"))
         columns = [_("Slice"), _("Rows"), _("Wrong"), _("Metric and interval (95%)"), _("Holm's p"), _("Worse")]
         frame.table(columns, [_slice(one) for one in listed[:limit]], right=(1, 2, 4))
-    if not found.worse:
+    if found.slices and not found.worse:
         frame.say(_("No slice of {count} is significantly worse than the other rows.", count=len(found.slices)))
     if found.small:
         few = ", ".join(f"{why.part(one)} ({one.rows})" for one in found.small[:limit])

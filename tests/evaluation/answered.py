@@ -56,6 +56,7 @@ def task(
     labels = read.output_format.labels if kind in ("label", "labels") else ()
     marked = sheet.of(kind, gold, predicted, labels=labels, texts=[{"text": row["text"]} for row in test])
     figures = {name: float(value) for name, value in marked.figures().items()}
+    primary = USUAL[kind] if USUAL[kind] in figures else marked.names[0]
     Results(
         version="v1",
         created=files.now(),
@@ -65,7 +66,7 @@ def task(
         metrics=figures,
         intervals=intervals.of(marked),
         per_class=marked.per_class(),
-        success=Verdict(primary_metric=USUAL[kind], value=figures[USUAL[kind]]),
+        success=Verdict(primary_metric=primary, value=figures[primary]),
     ).save(version.results_path)
     return folder
 

@@ -174,6 +174,48 @@ def test_entities_are_missed_spurious_misplaced_or_of_another_type(tmp_path: Pat
     assert error.cost == 4.0 and error.score == pytest.approx(0.25) and found.metric == "entity_f1"
 
 
+def test_relations_are_missed_or_given_for_nothing(tmp_path: Path) -> None:
+    ends = {name: {"type": "string"} for name in ("head", "tail", "relation")}
+    schema = {"facts": {"type": "array", "items": {"type": "object", "properties": ends}}}
+    fact = {"head": "Mei", "tail": "Oslo", "relation": "lives in"}
+    rows = [{"text": f"Mei lives in Oslo {number}", "facts": [fact]} for number in range(6)]
+    given: list[Any] = [
+        {"facts": []},
+        {"facts": [{**fact, "relation": "left"}]},
+        *({"facts": [fact]} for _row in "1234"),
+    ]
+    found = analysis.of(answered.task(tmp_path / "t", "extraction", schema, rows, given))
+    assert [(one.fault, one.gold, one.predicted, one.count) for one in found.confusions] == [
+        ("missed", "lives in", None, 2),
+        ("spurious", None, "left", 1),
+    ]
+
+
+SAME = [{"text": "the very same", "label": "positive"}] * 24
+BLANK = [{"text": " ", "label": "positive"}, {"text": "", "label": "negative"}] * 12
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "train"),
+    [
+        (reviews(1), ["negative"], reviews(3)),
+        (reviews(24), [row["label"] for row in reviews(24)], reviews(3)),
+        (reviews(24), [None] * 24, reviews(30)),
+        (reviews(24), ["no label of the task"] * 24, []),
+        (SAME, ["positive", "negative"] * 12, SAME),
+        (BLANK, ["neutral"] * 24, BLANK),
+    ],
+    ids=["one row", "all right", "none read", "foreign label", "same text", "blank text"],
+)
+def test_rows_with_little_to_say_are_analysed_all_the_same(
+    project: Path, cli: Callable[..., Ran], rows: list[Any], given: list[Any], train: list[Any]
+) -> None:
+    folder = answered.task(project / "t", "classification", LABEL, rows, given, train=train)
+    shown, told = cli("errors", folder.root), cli("errors", folder.root, "--json").json
+    assert shown.code == 0 and "Traceback" not in shown.err
+    assert told["wrong"] == sum(one != row["label"] for one, row in zip(given, rows, strict=True))
+
+
 def test_fields_are_told_one_by_one_and_chosen_values_by_what_they_were_taken_for(tmp_path: Path) -> None:
     schema = {"size": {"type": "string", "enum": ["big", "small"]}, "note": {"type": "string"}}
     rows = [{"text": f"{number} boxes", "size": "big", "note": f"n{number}"} for number in range(6)]
@@ -245,7 +287,7 @@ def test_rows_that_are_gone_and_a_missing_train_are_told_not_guessed(tmp_path: P
     folder.split("test").write_text("\n".join(kept) + "\n", encoding="utf-8")
     folder.split("train").unlink()
     found = analysis.of(folder)
-    assert "40" in found.notes[0] and "train.jsonl" in found.notes[1]
+    assert "40" in found.notes[0] and "data/train.jsonl has no rows" in found.notes[1]
     assert sum(one.rows for one in found.slices if one.column == "annotator") == 200
 
 

@@ -57,7 +57,7 @@ def _notes(read: Material) -> list[str]:
               "not known", count=read.missing)
         )  # fmt: skip
     if not read.train:
-        found.append(_("there is no data/train.jsonl: nothing to set the errors beside"))
+        found.append(_("data/train.jsonl has no rows to set the errors beside"))
     if len(read.answered) < slices.FEWEST_ROWS * 2:
         found.append(_("{count} test rows are too few to say where the version is worse", count=len(read.answered)))
     return found

@@ -101,6 +101,8 @@ def _values(material: Material, name: str, *, wanted: bool) -> tuple[dict[str, l
                 found[name_of].append(row)
     if len(found) > MOST_VALUES and not wanted:
         return {}, _("it has {count} different values", count=len(found))
+    if found and not wanted and max(map(len, found.values())) < FEWEST_ROWS:
+        return {}, _("no value of it has {count} rows", count=FEWEST_ROWS)
     if len(found) > MOST_VALUES:
         commonest = sorted(found, key=lambda value: (-len(found[value]), value))[: MOST_VALUES * 10]
         found = defaultdict(list, {value: found[value] for value in commonest})
