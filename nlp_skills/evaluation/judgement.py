@@ -125,7 +125,7 @@ def rows_needed(value: float, least: float, interval: tuple[float, float], rows:
     half = value - interval[0] if value > least else interval[1] - value
     if abs(value - least) * _MOST_ROOT <= half * rows**0.5:
         return None
-    return max(rows + 1, math.ceil(rows * (half / (value - least)) ** 2))
+    return max(rows + 1, math.ceil(rows * (half / (value - least)) ** 2 - 1e-6))
 
 
 def baseline_value(baseline: float | str | None) -> float | None:

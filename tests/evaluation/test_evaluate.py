@@ -304,3 +304,24 @@ def test_the_gate_says_no_by_its_exit_code(folder: TaskFolder, cli: Callable[...
     assert cli("evaluate", "sentiment", "--no-base-baseline").code == 0
     ran = cli("evaluate", "sentiment", "--no-base-baseline", "--gate", "--json")
     assert ran.code == 1 and ran.json["ok"] is False
+
+
+def test_a_metric_of_the_tasks_own_decides_and_its_faults_are_named(
+    folder: TaskFolder, cli: Callable[..., Ran]
+) -> None:
+    path = folder.root / "metrics" / "hits.py"
+    path.parent.mkdir()
+    path.write_text("def hits(gold, predicted, rows):\n    return [a == b for a, b in zip(gold, predicted)]\n")
+    yaml.change(folder.task_path, {("success_criteria", "primary_metric"): "hits"})
+    yaml.change(folder.task_path, {("success_criteria", "threshold"): 0.1})
+    ran = cli("evaluate", "--baselines", "majority", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["success"]["primary_metric"] == "hits" and ran.json["success"]["verdict"] == "met"
+    assert ran.json["metrics"]["hits"] == ran.json["metrics"]["accuracy"] and len(ran.json["intervals"]["hits"]) == 2
+    assert ran.json["baselines"]["majority"]["hits"] == ran.json["baselines"]["majority"]["accuracy"]
+    path.write_text("def hits(gold, predicted, rows):\n    return rows[0]['colour']\n")
+    broken = cli("evaluate", "--baselines", "majority,tfidf_logreg", "--json")
+    assert broken.code == 1 and broken.json["error"]["line"] == 2 and "colour" in broken.json["error"]["cause"]
+    yaml.change(folder.task_path, {("success_criteria", "primary_metric"): "hit"})
+    refused = cli("evaluate")
+    assert refused.code == 1 and "hit is not one we compute" in refused.err and "hits perhaps" in refused.err
