@@ -38,6 +38,8 @@ _NO_KEY = "none"
 _UNSUPPORTED = re.compile(
     r"support|deprecat|unknown|unrecogni|unexpected|not permitted|extra input|not allowed|removed"
 )
+# Nothing but a shorter question helps.
+_TOO_LONG = re.compile(r"context[ _](?:size|length|window)")
 
 
 @dataclass(frozen=True)
@@ -411,6 +413,8 @@ class Model:
 
 def _next_dialect(words: str, used: Dialect, request: Request) -> Dialect | None:
     """How to ask instead, by what the server said; None: nothing left to change."""
+    if _TOO_LONG.search(words):
+        return None
     other = "max_completion_tokens" if used.limit == "max_tokens" else "max_tokens"
     # Few servers tell probabilities, and those that do differ in how many.
     if "logprobs" in words and "logprobs" in request.params and "logprobs" not in used.dropped:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,9 +212,31 @@ def test_silence_a_wrong_key_and_an_unknown_model(
         assert KEY not in json.dumps(caught.value.as_dict())
         assert caught.value.mend
         assert caught.value.line == len(folder.task_path.read_text().splitlines())
+    assert "row" not in str(caught.value.cause)
     with pytest.raises(Invalid, match="NO_SUCH_KEY") as caught:
         answered(endpoint.open(settings.model_copy(update={"api_key": "${NO_SUCH_KEY}"}), folder))
     assert "evaluation.endpoint.api_key needs it" in str(caught.value.cause)
+
+
+def test_a_silent_server_does_not_hold_us_after_ctrl_c(folder: TaskFolder, fake_chat: Start) -> None:
+    fake = fake_chat(lambda body: Said("late", hang=2 if "late" in body["messages"][-1]["content"] else 90))
+    written(folder, fake.url)
+    code = (
+        "from pathlib import Path; from nlp_skills.evaluation.answering import endpoint;"
+        "from nlp_skills.evaluation.answering.scorer import Question; from nlp_skills.schema.version import Sampling;"
+        "from nlp_skills.workspace.folder import TaskFolder;"
+        f"folder = TaskFolder(Path({str(folder.root)!r}));"
+        "asked = [Question(0, [{'role': 'user', 'content': text}]) for text in ('late', 'never')];"
+        "scorer = endpoint.open(folder.task().evaluation.endpoint, folder);"
+        "list(scorer.generate(asked, Sampling(max_new_tokens=4), None))"
+    )
+    ours = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    while fake.questions < 2:
+        time.sleep(0.05)
+    ours.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in ours.communicate(timeout=60)[1]
+    # What was under way is paid for: it was waited for, and is recorded.
+    assert '"late"' in endpoint.recording_path(folder, "endpoint").read_text()
 
 
 def test_what_a_server_refuses_is_left_out_and_said(

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from nlp_skills import files, progress
 from nlp_skills.data import llm
 from nlp_skills.data import rows as lines
+from nlp_skills.data.llm_providers import Refused
 from nlp_skills.data.render import Message
 from nlp_skills.data.sources.recording import Recording
 from nlp_skills.errors import Invalid
@@ -31,6 +32,8 @@ from nlp_skills.workspace.folder import TaskFolder
 IN_TASK = ("evaluation", "endpoint")
 # Of how many likely tokens a place is told: the most that OpenAI allows.
 _LIKELY = 20
+# What is refused may be this row: it is too long, or is thought improper.
+_OF_A_REQUEST = (400, 413, 422)
 
 
 def open(  # noqa: A001
@@ -168,8 +171,9 @@ class Endpoint:
                 recording=self.recording,
             )
         except Invalid as problem:
-            # It may be this row that the server cannot take.
-            problem.cause = _("at row {row}: {cause}", row=question.row + 1, cause=problem.cause or "")
+            refused = problem.__cause__
+            if isinstance(refused, Refused) and refused.status in _OF_A_REQUEST:
+                problem.cause = _("at row {row}: {cause}", row=question.row + 1, cause=problem.cause or "")
             raise
         self._count(answer)
         return Said(

@@ -83,7 +83,8 @@ def _check(gguf: Path) -> None:
         with gguf.open("rb") as stream:
             magic = stream.read(4)
     except OSError as error:
-        raise Invalid(_("the GGUF file cannot be read"), file=gguf, cause=error.strerror) from error
+        mend = _("check the file's name")
+        raise Invalid(_("the GGUF file cannot be read"), file=gguf, cause=error.strerror, mend=mend) from error
     if magic != b"GGUF":
         raise Invalid(_("this is not a GGUF file"), file=gguf, mend=_("name a file that llama.cpp's tools made"))
 
