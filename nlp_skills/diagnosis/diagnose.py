@@ -10,7 +10,7 @@ from typing import Any
 from nlp_skills.diagnosis import facts as records
 from nlp_skills.diagnosis import of_the_answers, of_the_data, of_the_run, rules
 from nlp_skills.diagnosis.facts import Facts
-from nlp_skills.diagnosis.finding import SEVERITIES, Evidence, Finding, Unseen
+from nlp_skills.diagnosis.finding import SEVERITIES, Change, Evidence, Finding, Unseen
 from nlp_skills.diagnosis.making import made
 from nlp_skills.i18n import _
 from nlp_skills.workspace.folder import TaskFolder
@@ -49,7 +49,10 @@ def of(folder: TaskFolder, version: str | None = None) -> Diagnosis:
     """
     facts = records.of(folder, version)
     ranked = _ranked(facts)
-    if not any(finding.severity != "note" for finding in ranked):
+    causes = [finding for finding in ranked if finding.severity != "note" and finding.code not in rules.SYMPTOMS]
+    if not causes and facts.results is not None and facts.results.success.verdict == "not_met":
+        ranked = sorted([*ranked, _no_cause(facts)], key=_place)
+    elif all(finding.severity == "note" for finding in ranked):
         ranked.append(_nothing(facts))
     seen = list(dict.fromkeys(facts.unseen))
     return Diagnosis(folder.root.name, facts.version.name, ranked, seen)
@@ -74,6 +77,18 @@ def _place(finding: Finding) -> tuple[int, float]:
 
 def _nothing(facts: Facts) -> Finding:
     """Said in so many words, with what was looked at."""
+    return made("nothing", [_looked_at(facts)])
+
+
+def _no_cause(facts: Facts) -> Finding:
+    """No rule knows why: people have to read the mistakes."""
+    text = _("read the mistakes and say of each whether the label, the text or the model is at fault; then more rows "
+             "of what is hard, or a larger base model")  # fmt: skip
+    command = ("nlp-skills", "errors", facts.name, "--version", facts.version.name)
+    return made("no_cause", [_looked_at(facts)], change=Change(text, [command]))
+
+
+def _looked_at(facts: Facts) -> Evidence:
     looked = [
         name
         for name, there in (
@@ -85,4 +100,4 @@ def _nothing(facts: Facts) -> Finding:
         if there
     ]
     text = _("looked at: {things}", things=", ".join(looked) or _("the configuration alone"))
-    return made("nothing", [Evidence(text)])
+    return Evidence(text)

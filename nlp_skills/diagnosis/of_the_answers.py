@@ -17,8 +17,8 @@ from nlp_skills.i18n import _
 from nlp_skills.schema.version import Check
 
 _SHOWN = 5
-# Baselines that learn nothing of language.
-_NOT_SIMPLE = ("base_", "endpoint", "few_shot", "zero_shot")
+# Baselines that are language models themselves, by the beginnings of their names.
+_NOT_SIMPLE = ("base_", "endpoint")
 
 
 def findings(facts: Facts) -> Iterator[Finding]:
@@ -34,7 +34,10 @@ def _template(facts: Facts) -> Iterator[Finding]:
     evidence = [*_changed_prompt(facts), *_strange_template(facts)]
     if not evidence:
         return
-    if any(entry.figures for entry in evidence):
+    if any(entry.figures.get("own_template") == 0 for entry in evidence):
+        sentence = "chat template: plain"
+        change = proposals.settings(facts, _("the plain chat template"), sentence, {"chat_template": "plain"})
+    elif any(entry.figures for entry in evidence):
         sentence = "chat template: the base model's own"
         change = proposals.settings(facts, _("the base model's own chat template"), sentence, {"chat_template": None})
     else:
@@ -74,10 +77,15 @@ def _template_text(facts: Facts) -> str | None:
 
 
 def _strange_template(facts: Facts) -> Iterator[Evidence]:
-    """A template of ours where the base model has one that it was tuned with."""
-    if facts.config.chat_template is None or facts.met or facts.base is None:
+    """A template of ours where the base model has one that it was tuned with, or none at all."""
+    if facts.base is None:
         return
-    if (place := own_template(facts.base)) is None:
+    place = own_template(facts.base)
+    if facts.config.chat_template is None and place is None:
+        text = _("the base model has no chat template, and config.yaml names none: nothing tells question and answer "
+                 "apart, and the end of an answer may never be learnt")  # fmt: skip
+        yield Evidence(text, facts.shown(facts.version.config_path), figures={"own_template": 0})
+    if facts.config.chat_template is None or facts.met or place is None:
         return
     text = _("chat_template is {name}, and the base model was tuned with a template of its own ({file})",
              name=facts.config.chat_template, file=place)  # fmt: skip

@@ -43,6 +43,7 @@ _ALL = (
     Rule("worse_than_base", N_("the base model answers better than the version"), "warning", 0.6),
     Rule("test_too_small", N_("the test split is too small to tell"), "warning", 0.5),
     Rule("simple_baseline_wins", N_("a simple baseline is better"), "warning", 0.4),
+    Rule("no_cause", N_("the success criteria are not met, and no known fault shows"), "warning", 0.35),
     Rule("test_labels", N_("labels of test rows look wrong"), "note", 0.3),
     Rule("too_many_epochs", N_("the last epochs brought nothing"), "note", 0.2),
     Rule("nothing", N_("nothing wrong was found"), "note", 0.0),
@@ -71,6 +72,9 @@ EXPLAINS = {
     "label_noise": ("underfitting", "rank_too_small"),
     "truncation": ("underfitting", "rank_too_small"),
 }
+
+# What follows from something else, and tells no cause.
+SYMPTOMS = frozenset({"simple_baseline_wins", "worse_than_base", "test_too_small"})
 
 # Losses. A run's start is the median of its first measurements, its end the mean of its last: `training.health` judges
 # by as many of the first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -241,3 +242,25 @@ def test_a_course_is_read_from_lines_with_gaps_and_repeats() -> None:
     course = Course.of([*lines, {"step": 2, "loss": float("nan")}, {"step": 3, "eval_loss": 1.0, "epoch": 1}])
     assert course.losses == [(1, 1.5)] and course.best == (3, 1.0) and course.still is None
     assert Course.of([]).end is None and Course.of([]).steps == 0
+
+
+def test_criteria_that_are_not_met_without_a_known_fault_are_no_good_health(
+    folder: TaskFolder, cli: Callable[..., Ran]
+) -> None:
+    results_of(folder)
+    found = diagnose.of(folder)
+    assert [finding.code for finding in found.findings] == ["no_cause"] and not found.well
+    assert found.findings[0].change is not None
+    words = shlex.split(found.findings[0].change.lines[0])
+    assert cli(*words[1:], "--help").code == 0
+
+
+def test_a_base_model_without_a_chat_template_is_found_before_anything_is_trained(
+    folder: TaskFolder, tiny_base: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_base, tmp_path / "bare"))
+    (base / "chat_template.jinja").unlink()
+    yaml.change(folder.version("v1").config_path, {("base_model",): str(base)})
+    first = diagnose.of(folder).findings[0]
+    assert first.code == "template_mismatch" and first.change is not None
+    assert first.change.settings == {"chat_template": "plain"}
