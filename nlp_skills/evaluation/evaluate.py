@@ -105,7 +105,7 @@ def _wanted(
 def _outcome(chosen: Subject, backend: Backend | None) -> Outcome:
     if backend is None:
         return Outcome.of_version(chosen)
-    return Outcome.of_backend(chosen, backend.name, backend.label)
+    return Outcome.of_backend(chosen, backend)
 
 
 def _remark(chosen: Subject) -> None:
@@ -144,7 +144,9 @@ class _Round:
                 if self._scorer is not None:
                     self._scorer.close()
         device = self.device or (earlier.device if earlier else None)
-        found = found.model_copy(update={"seconds": round(seconds(), 1), "device": device})
+        found = found.model_copy(
+            update={"fingerprint": self.outcome.fingerprint, "seconds": round(seconds(), 1), "device": device}
+        )
         return earlier if earlier is not None and _same(earlier, found) else found
 
     def _complete(self, earlier: Results) -> bool:

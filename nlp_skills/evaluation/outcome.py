@@ -13,7 +13,8 @@ from typing import Any
 
 from nlp_skills import files
 from nlp_skills.errors import Invalid, Problem
-from nlp_skills.evaluation import asking, predictions
+from nlp_skills.evaluation import asking, model, predictions
+from nlp_skills.evaluation.answering.backends import Backend
 from nlp_skills.evaluation.answering.scorer import Answer
 from nlp_skills.evaluation.asking import Given
 from nlp_skills.evaluation.subject import Subject
@@ -23,24 +24,30 @@ from nlp_skills.schema.version import Results
 
 @dataclass(frozen=True)
 class Outcome:
-    """The files of one round of questions, in `folder`; `clock` notes the seconds that a stopped one took."""
+    """The files of one round of questions, in `folder`; `clock` notes the seconds that a stopped one took.
+
+    `fingerprint` hashes what is asked of which model.
+    """
 
     chosen: Subject
     folder: Path
     clock: Path
+    fingerprint: str
 
     @classmethod
     def of_version(cls, chosen: Subject) -> Outcome:
         """The version's own results."""
-        return cls(chosen, chosen.version.root, chosen.version.run / "evaluation.json")
+        return cls(chosen, chosen.version.root, chosen.version.run / "evaluation.json", chosen.fingerprint)
 
     @classmethod
-    def of_backend(cls, chosen: Subject, backend: str, model: str) -> Outcome:
+    def of_backend(cls, chosen: Subject, backend: Backend) -> Outcome:
         """The results of another backend or model, which are no results of the version."""
         # Of an address or a path, what may be the name of a folder.
-        name = re.sub(r"[^\w.-]+", "-", f"{backend}-{model}").strip("-.")[:100]
+        named = f"{backend.name}-{backend.label or chosen.version.name}"
+        name = re.sub(r"[^\w.-]+", "-", named).strip("-.")[:100]
         folder = files.inside(chosen.folder.root, f"benchmarks/{name}")
-        return cls(chosen, folder, folder / "evaluation.json")
+        fingerprint = model.digest([chosen.fingerprint, backend.decisive()])
+        return cls(chosen, folder, folder / "evaluation.json", fingerprint)
 
     @property
     def results_path(self) -> Path:
@@ -80,7 +87,7 @@ class Outcome:
     def results(self) -> Results | None:
         """Finished results of this very question; None where there are none."""
         found = Results.load(self.results_path) if self.results_path.is_file() else None
-        if found is None or found.fingerprint != self.chosen.fingerprint or not self.predictions_path.is_file():
+        if found is None or found.fingerprint != self.fingerprint or not self.predictions_path.is_file():
             return None
         return found
 
@@ -124,8 +131,9 @@ class Outcome:
         }
 
     def begun(self) -> bool:
-        """Whether a round was stopped: it goes on, also where results of an earlier one are there."""
-        return (self.folder / f"{asking.ANSWERS}.partial").is_file()
+        """Whether a round was stopped after its first answer: it goes on, also where results of another are there."""
+        path = self.folder / f"{asking.ANSWERS}.partial"
+        return path.is_file() and path.read_bytes().count(b"\n") > 1
 
     def forget(self) -> None:
         """Remove what an interrupted round left."""
@@ -143,8 +151,10 @@ class Outcome:
         try:
             yield seconds
         except BaseException:
-            with contextlib.suppress(Problem):
-                files.write_json(self.clock, {"fingerprint": self.chosen.fingerprint, "seconds": round(seconds(), 1)})
+            # Before the first answer there is nothing to go on with.
+            if self.begun():
+                with contextlib.suppress(Problem):
+                    files.write_json(self.clock, {"fingerprint": self.fingerprint, "seconds": round(seconds(), 1)})
             raise
         self.clock.unlink(missing_ok=True)
 
@@ -152,7 +162,7 @@ class Outcome:
         """What a stopped stretch of the same question took."""
         with contextlib.suppress(Problem, KeyError, TypeError, ValueError):
             note = files.read_json(self.clock)
-            if note["fingerprint"] == self.chosen.fingerprint:
+            if note["fingerprint"] == self.fingerprint:
                 return float(note["seconds"])
         return None
 

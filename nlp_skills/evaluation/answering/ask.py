@@ -103,7 +103,7 @@ def _read(said: Said, kind: Kind, renderer: Renderer) -> Answer:
     return Answer(
         predicted=None if values is None else kinds.form(kind, renderer.output_format, values),
         raw=said.text,
-        probability=None if said.probability is None else round(said.probability, 6),
+        probability=None if said.probability is None else float(f"{said.probability:.6g}"),
         prompt_sha256=said.prompt_sha256,
         seconds=said.seconds,
         cut=said.cut or None,

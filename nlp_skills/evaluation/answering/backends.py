@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from nlp_skills.errors import Usage
 from nlp_skills.evaluation.answering.scorer import Scorer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nlp_skills.evaluation.subject import Subject
 
 Name = Literal["vllm", "llama.cpp", "endpoint"]
-NAMES = ("transformers", *get_args(Name))
+_INDECISIVE = {"api_key", "timeout", "concurrency", "price", "max_cost"}
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,17 @@ class Backend:
 
     @property
     def label(self) -> str:
-        """The model's name for people and folders."""
+        """The model's name for people and folders; empty where it is the version's own."""
         if self.settings is not None:
             return self.settings.model
-        return Path(self.model).stem if self.model and self.name == "llama.cpp" else self.model or "version"
+        return Path(self.model).stem if self.model and self.name == "llama.cpp" else self.model or ""
+
+    def decisive(self) -> list[Any]:
+        """What decides the answers, as far as it can be told without asking: other answers are of another question."""
+        said = self.settings.model_dump(mode="json", exclude=_INDECISIVE) if self.settings else None
+        file = Path(self.model or "")
+        stat = file.stat() if self.name == "llama.cpp" and file.is_file() else None
+        return [self.name, self.model, said, [stat.st_mtime_ns, stat.st_size] if stat else None]
 
 
 def endpoint(model: str | None, base_url: str | None, task: Task) -> LlmSettings | None:
