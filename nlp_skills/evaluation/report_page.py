@@ -173,7 +173,7 @@ def _baseline_interval(
     theirs = [{**row, "predicted": row["baselines"][key], "probabilities": None} for row in answered]
     answers = marked(task, results, theirs)
     # What is computed a sample at a time takes seconds each; one figure is shown.
-    only = {name: figure for other, figure in answers.alone.items() if other == name}
+    only = {name: answers.alone[name]} if name in answers.alone else {}
     return intervals.of(dataclasses.replace(answers, alone=only)).get(name)
 
 
