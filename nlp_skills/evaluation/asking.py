@@ -13,11 +13,12 @@ from nlp_skills.evaluation import model
 from nlp_skills.evaluation.answering import threshold
 from nlp_skills.evaluation.answering.ask import HALF, above, ask, way_of
 from nlp_skills.evaluation.answering.constrained import NoGrammar
+from nlp_skills.evaluation.answering.endpoint import Endpoint
 from nlp_skills.evaluation.answering.partial import Partial
 from nlp_skills.evaluation.answering.scorer import Answer, Scorer, Way
 from nlp_skills.evaluation.subject import Row, Subject
 from nlp_skills.i18n import _
-from nlp_skills.schema.version import Asked
+from nlp_skills.schema.version import Asked, Sampling
 
 # Rows that are also asked without the schema's help, which shows how much of a parse rate is the grammar's.
 UNCONSTRAINED_ROWS = 200
@@ -64,15 +65,12 @@ class Asking:
             answers = [above(answer, taken_from, least=chosen.fewest_labels) for answer in answers]
         free: dict[int, Answer] = {}
         if way == "constrained":
-            places = spread(len(answers), UNCONSTRAINED_ROWS)
-            title = _("without the schema's help")
-            said = self._ask("unconstrained", [chosen.test[place] for place in places], "free", title)
-            free = dict(zip(places, said, strict=True))
+            free = self._unconstrained(answers)
         asked = Asked(
             way=way,
             backend=self.scorer.backend,
             model=self.scorer.model,
-            sampling=None if way == "likelihood" else chosen.sampling,
+            sampling=None if way == "likelihood" else self._drawn,
             threshold=taken_from,
         )
         return Given(answers, asked, free)
@@ -85,11 +83,25 @@ class Asking:
             progress.notice(f"{problem.message}: {problem.cause}")
             return "free", self._ask(ANSWERS, rows, "free", title)
 
+    def _unconstrained(self, answers: Sequence[Answer]) -> dict[int, Answer]:
+        """What is said to some rows without the schema's help: only where that bent an answer is it to be asked."""
+        places = spread(len(answers), UNCONSTRAINED_ROWS)
+        bent = [place for place in places if answers[place].bent is not False]
+        rows, title = [self.chosen.test[place] for place in bent], _("without the schema's help")
+        said = self._ask("unconstrained", rows, "free", title, bent) if rows else []
+        return {place: answers[place] for place in places} | dict(zip(bent, said, strict=True))
+
+    @property
+    def _drawn(self) -> Sampling:
+        """How text was drawn: an endpoint's own settings go before the task's."""
+        sampling = self.chosen.sampling
+        return self.scorer.drawn(sampling) if isinstance(self.scorer, Endpoint) else sampling
+
     @property
     def _name(self) -> str:
         return self.chosen.version.name if self.scorer.backend == "transformers" else self.scorer.model
 
-    def _ask(self, name: str, rows: Sequence[Row], way: Way, title: str) -> list[Answer]:
+    def _ask(self, name: str, rows: Sequence[Row], way: Way, title: str, places: Sequence[int] = ()) -> list[Answer]:
         chosen = self.chosen
         return ask(
             self.scorer,
@@ -97,15 +109,15 @@ class Asking:
             chosen.renderer,
             chosen.kind,
             None if way == "likelihood" else chosen.sampling,
-            self._partial(name, way),
+            self._partial(name, way, places),
             title,
             way=way,
             listed=chosen.listed,
         )
 
-    def _partial(self, name: str, way: Way) -> Partial:
+    def _partial(self, name: str, way: Way, places: Sequence[int]) -> Partial:
         chosen = self.chosen
-        asked: list[Any] = [chosen.fingerprint, self.scorer.fingerprint, way, chosen.info.input_template]
+        asked: list[Any] = [chosen.fingerprint, self.scorer.fingerprint, way, chosen.info.input_template, *places]
         if way != "likelihood":
             asked.append(chosen.sampling.model_dump(mode="json"))
         return Partial(self.folder / f"{name}.partial", model.digest(asked))

@@ -31,13 +31,15 @@ class Generated:
     """Some rows' new tokens, their end left out: `rows` are places in the prompts.
 
     `logs` are the texts' log-probabilities, end included, as the model has them before anything is ruled out or
-    sharpened; `cut` tells of each whether it came to the limit before it came to an end.
+    sharpened; `cut` tells of each whether it came to the limit before it came to an end, `bent` whether it is other
+    than the likeliest tokens would have made it, as what is ruled out or drawn may be.
     """
 
     rows: list[int]
     ids: list[list[int]]
     logs: list[float]
     cut: list[bool]
+    bent: list[bool]
 
 
 def generate(
@@ -70,9 +72,9 @@ def generate(
         room = new if most is None else min(new, most - max(map(len, chosen)))
         processors = [*([within()] if within else []), *_drawn(sampling, [numbers[row] for row in rows])]
         with torch.inference_mode():
-            said, logs = _said(model, chosen, ends, room, processors, beginning)
+            said, logs, bent = _said(model, chosen, ends, room, processors, beginning)
         texts = [_to_its_end(ids, ends) for ids in said]
-        yield Generated(rows, [ids for ids, _cut in texts], logs, [cut for _ids, cut in texts])
+        yield Generated(rows, [ids for ids, _cut in texts], logs, [cut for _ids, cut in texts], bent)
 
 
 def _said(
@@ -82,8 +84,8 @@ def _said(
     room: int,
     processors: list[Any],
     beginning: likelihood.Beginning | None,
-) -> tuple[list[list[int]], list[float]]:
-    """The new tokens of each prompt, what follows their end included, and their log-probabilities."""
+) -> tuple[list[list[int]], list[float], list[bool]]:
+    """The new tokens of each prompt, what follows their end included, their log-probabilities, and which were bent."""
     from transformers import GenerationConfig
 
     ids, mask = _beside(prompts, beginning.length if beginning else 0, model.device)
@@ -108,7 +110,7 @@ def _said(
     )
     new = whole[:, ids.shape[1] :]
     heard.last(new)
-    return new.tolist(), heard.logs.double().tolist()
+    return new.tolist(), heard.logs.double().tolist(), heard.bent.tolist()
 
 
 def _beside(prompts: Sequence[Ids], shared: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,13 +131,14 @@ def _to_its_end(ids: list[int], ends: Sequence[int]) -> tuple[list[int], bool]:
 
 
 def _heard(ends: Sequence[int]) -> Any:
-    """A logits processor that changes nothing, and adds up how probable the tokens are that come to be chosen."""
+    """A logits processor that changes nothing, and hears how probable the tokens are that come to be chosen."""
     import torch
     from transformers import LogitsProcessor
 
     class Heard(LogitsProcessor):  # type: ignore[misc]
         before: torch.Tensor | None = None
         logs: torch.Tensor
+        bent: torch.Tensor
         going: torch.Tensor
 
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -150,8 +153,10 @@ def _heard(ends: Sequence[int]) -> Any:
             if self.before is None:
                 self.logs = torch.zeros(len(token), device=token.device)
                 self.going = torch.ones_like(token, dtype=torch.bool)
+                self.bent = torch.zeros_like(self.going)
                 return
             self.logs += self.before.gather(1, token[:, None])[:, 0] * self.going
+            self.bent |= (self.before.argmax(dim=-1) != token) & self.going
             self.going &= ~torch.isin(token, torch.tensor(list(ends), device=token.device))
 
     return Heard()

@@ -120,6 +120,7 @@ class Outcome:
             **_known(
                 raw=answer.raw,
                 cut=answer.cut,
+                bent=answer.bent,
                 probability=answer.probability,
                 probabilities=answer.probabilities,
                 valid_answer_probability=answer.valid,
@@ -181,4 +182,5 @@ def _answer(row: Mapping[str, Any]) -> Answer:
         prompt_sha256=row.get("prompt_sha256"),
         seconds=row.get("latency_seconds"),
         cut=row.get("cut"),
+        bent=row.get("bent"),
     )

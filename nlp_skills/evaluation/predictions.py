@@ -2,9 +2,10 @@
 
 `key` names the row, alike in every version; `gold` and `predicted` have the form of the task's kind: a label, a sorted
 list of labels, the answer's properties (spans, fields), or a text; `predicted` is null where an answer could not be
-read. Beside them: `correct`, `raw`, `cut` (it came to the limit before it came to its end), `probability`,
-`probabilities`, `valid_answer_probability`, `prompt_sha256`, `latency_seconds`, `input` and each baseline's answer in
-`baselines`, as far as they are known; of some rows `unconstrained`, what was said without the schema's help.
+read. Beside them: `correct`, `raw`, `cut` (it came to the limit before it came to its end), `bent` (the schema made it
+other than it would have been), `probability`, `probabilities`, `valid_answer_probability`, `prompt_sha256`,
+`latency_seconds`, `input` and each baseline's answer in `baselines`, as far as they are known; of some rows
+`unconstrained`, what is said without the schema's help.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Ran, reviews, write_rows
+from conftest import LABELS, Ran, reviews, write_rows
 
 from nlp_skills.evaluation import generation, kinds, likelihood
-from nlp_skills.evaluation.answering import candidates, threshold
+from nlp_skills.evaluation.answering import candidates, constrained, threshold
 from nlp_skills.evaluation.answering.ask import above
 from nlp_skills.evaluation.answering.scorer import Answer
 from nlp_skills.schema import yaml
@@ -144,6 +144,23 @@ def test_a_row_draws_the_same_text_in_any_batch(network: Any, monkeypatch: pytes
     assert any(other[row][0] != together[row][0] for row in together)
 
 
+def test_what_a_schema_bent_is_known_without_asking_again(network: Any) -> None:
+    model, words, _prompts = network
+    free = {row: ids for row, (ids, _log) in said(network, Sampling(max_new_tokens=9)).items()}
+    for labels, bent in ((LABELS, False), (("zebra", "yak"), True)):
+        output = OutputFormat.model_validate({"type": "text", "schema": {"x": {"enum": list(labels)}}})
+        batches = generation.generate(
+            model, network[2], generation.ends(model, words), Sampling(max_new_tokens=9),
+            within=constrained.processors(model, words, output),
+        )  # fmt: skip
+        for batch in batches:
+            assert all(words.decode(ids) in labels for ids in batch.ids)
+            assert batch.bent == [bent] * len(batch.rows)
+            assert [ids == free[row] for row, ids in zip(batch.rows, batch.ids, strict=True)] == [not bent] * len(
+                batch.rows
+            )
+
+
 def test_a_model_that_knows_nothing_stays_within_the_schema(
     made: Make, tiny_base: Path, cli: Callable[..., Ran]
 ) -> None:
@@ -158,7 +175,7 @@ def test_a_model_that_knows_nothing_stays_within_the_schema(
     assert found["intervals"]["parse_rate"][1] == 1 and found["intervals"]["parse_rate"][0] < 1
     for row in predictions(folder):
         assert json.loads(row["raw"]) == row["predicted"] and row["correct"] is False
-        assert row["unconstrained"]["predicted"] is None and row["unconstrained"]["raw"]
+        assert row["unconstrained"]["predicted"] is None and row["unconstrained"]["raw"] and row["bent"] is True
         assert 0 <= row["probability"] <= 1 and row["prompt_sha256"].startswith("sha256:")
     assert not list(folder.root.rglob("*.partial"))
     assert folder.task().status == "evaluating"

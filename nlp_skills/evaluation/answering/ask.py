@@ -107,6 +107,7 @@ def _read(said: Said, kind: Kind, renderer: Renderer) -> Answer:
         prompt_sha256=said.prompt_sha256,
         seconds=said.seconds,
         cut=said.cut or None,
+        bent=said.bent,
     )
 
 

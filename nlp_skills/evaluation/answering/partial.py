@@ -54,7 +54,8 @@ class Partial:
 
 def _line(row: int, answer: Answer) -> str:
     said = {name: value for name, value in vars(answer).items() if name == "predicted" or value is not None}
-    return json.dumps([row, said], ensure_ascii=False)
+    # ASCII, since a model within a schema may spell half a character.
+    return json.dumps([row, said])
 
 
 def _entry(line: str) -> tuple[int, Answer] | None:

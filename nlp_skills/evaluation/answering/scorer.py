@@ -39,7 +39,10 @@ class Likely:
 
 @dataclass(frozen=True)
 class Said:
-    """What a model said to a row. `probability`: of the whole text, where the backend tells; `cut`: at the limit."""
+    """What a model said to a row. `probability`: of the whole text, where the backend tells; `cut`: at the limit.
+
+    `bent`: whether it would have said something else had all been allowed; None where nobody can tell.
+    """
 
     row: int
     text: str
@@ -47,6 +50,7 @@ class Said:
     seconds: float
     probability: float | None = None
     cut: bool = False
+    bent: bool | None = None
 
 
 class Scorer(Protocol):
@@ -85,7 +89,7 @@ class Answer:
 
     `predicted` is of the kind's form (see `predictions`), None where the text could not be read. `probability` is that
     of `predicted`; `probabilities` of every label; `valid` how likely the model is to say any label at all; `cut` is
-    True where the answer came to the limit before it came to its end.
+    True where the answer came to the limit before it came to its end, `bent` as in `Said`.
     """
 
     predicted: Any
@@ -96,3 +100,4 @@ class Answer:
     prompt_sha256: str | None = None
     seconds: float | None = None
     cut: bool | None = None
+    bent: bool | None = None

@@ -42,7 +42,7 @@ class Scorer:
         prompts, completions = self._before_answers(questions, answers)
         ids = [tokenise(self.loaded.tokenizer, prompt) for prompt in prompts]
         spoken = [tokenise(self.loaded.tokenizer, text) for text in completions]
-        self._fits(ids, max(map(len, spoken)))
+        self._fits(questions, ids, max(map(len, spoken)))
         batches = likelihood.score(self.loaded.model, ids, spoken)
         for batch, seconds in self._timed(batches):
             for place, logs in zip(batch.rows, batch.values, strict=True):
@@ -63,7 +63,7 @@ class Scorer:
         network, tokenizer = self.loaded.model, self.loaded.tokenizer
         prompts = [self.loaded.renderer.prompt_after(tokenizer, one.messages) for one in questions]
         ids = [tokenise(tokenizer, prompt) for prompt in prompts]
-        self._fits(ids, 1)
+        self._fits(questions, ids, 1)
         batches = generation.generate(
             network,
             ids,
@@ -75,9 +75,17 @@ class Scorer:
         )
         for batch, seconds in self._timed(batches):
             texts = tokenizer.batch_decode(batch.ids, skip_special_tokens=True)
-            for place, text, log, cut in zip(batch.rows, texts, batch.logs, batch.cut, strict=True):
-                sha256 = _sha256(prompts[place])
-                yield Said(questions[place].row, text, sha256, seconds, math.exp(min(0.0, log)), cut)
+            for at, place in enumerate(batch.rows):
+                yield Said(
+                    questions[place].row,
+                    texts[at],
+                    _sha256(prompts[place]),
+                    seconds,
+                    probability=math.exp(min(0.0, batch.logs[at])),
+                    cut=batch.cut[at],
+                    # What is drawn may have been drawn all the same.
+                    bent=batch.bent[at] if output and not sampling.temperature else None,
+                )
 
     @contextlib.contextmanager
     def untrained(self, fingerprint: str) -> Iterator[Scorer]:
@@ -104,11 +112,13 @@ class Scorer:
             prompts.append(prompt)
         return prompts, completions
 
-    def _fits(self, prompts: Sequence[list[int]], longest_answer: int) -> None:
-        limit, needed = _context(self.loaded.model), max(map(len, prompts)) + longest_answer
+    def _fits(self, questions: Sequence[Question], prompts: Sequence[list[int]], longest_answer: int) -> None:
+        limit, longest = _context(self.loaded.model), max(range(len(prompts)), key=lambda place: len(prompts[place]))
+        needed = len(prompts[longest]) + longest_answer
         if limit and needed > limit:
             raise Invalid(
                 _("a test row needs {needed} tokens and the model reads {limit}", needed=needed, limit=limit),
+                cause=_("it is row {row}", row=questions[longest].row + 1),
                 mend=_("shorten the row in data/test.jsonl, or choose a base model with a longer context"),
             )
 
