@@ -9,6 +9,10 @@ In: what is evaluated, the names that `choose` gives, how the version is asked. 
 A fine-tuned model that loses to TF-IDF with logistic regression is not worth its GPU; the report says so first.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from nlp_skills.evaluation.baselines.choice import (
     BASE,
     ENDPOINT,
@@ -23,9 +27,11 @@ from nlp_skills.evaluation.baselines.choice import (
     usual,
 )
 from nlp_skills.evaluation.baselines.fitted import answers, majority, tfidf
-from nlp_skills.evaluation.baselines.measuring import Manner, check, measure, unfitted
 from nlp_skills.evaluation.baselines.rules import rule_file
 from nlp_skills.evaluation.baselines.similar import unspaced
+
+if TYPE_CHECKING:
+    from nlp_skills.evaluation.baselines.measuring import Manner, check, measure, unfitted
 
 __all__ = [
     "BASE",
@@ -49,3 +55,12 @@ __all__ = [
     "unspaced",
     "usual",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What measures is imported when it is asked for: who only wants a name to show waits for none of it."""
+    if name not in ("Manner", "check", "measure", "unfitted"):
+        raise AttributeError(name)
+    from nlp_skills.evaluation.baselines import measuring
+
+    return getattr(measuring, name)

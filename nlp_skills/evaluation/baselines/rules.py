@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_skills import files
+from nlp_skills.data.rows import label_key
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.evaluation.baselines import rule_matching
 from nlp_skills.i18n import _
@@ -179,8 +180,8 @@ class _Reading:
         raise self._refuse(at, _("when is a regular expression, or contains: a list of texts"), _FORM)
 
     def _label(self, at: tuple[Any, ...], value: Any) -> str:
-        if value in self.labels:
-            return str(value)
+        if not isinstance(value, list | dict) and label_key(value) in self.labels:
+            return label_key(value)
         near = get_close_matches(str(value), self.labels, n=1)
         listed = _("the task's labels are: {labels}", labels=", ".join(self.labels))
         mend = _("did you mean {name}?", name=near[0]) if near else listed
