@@ -5,9 +5,10 @@
 SmolLM2-135M with a LoRA adapter that is trained first, the same rows and the same prompts for all, each contestant a
 process of its own, one after the other in every round. `short` has the demo's prompt of one line; `guided` one with
 the labels' definitions, as annotators get them. Only the asking is timed: CPU seconds, because wall time on a shared
-machine says little. `disagreements` counts rows that ours and the harness, which look at the same likelihoods, answer
-differently; `unlike_generate` those that the loop answers differently. Without the harness (group peers) the rest is
-compared. The last line is one JSON object.
+machine says little. Each computes in the precision it takes by itself. `disagreements` counts the rows that ours and
+the harness answer differently when both compute in 32 bits: they look at the same likelihoods, and none should be
+left. `unlike_generate` and `unlike_harness` count them as they were timed. Without the harness (group peers) the rest
+is compared. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -106,9 +107,9 @@ def _order(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def start(words: list[str], threads: int) -> str:
+def start(words: list[str], threads: int, **more: str) -> str:
     """What a program said; its last words when it failed."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+    env = {**os.environ, **more, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
     env |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     env |= {"NLP_SKILLS_LANG": "en"}
     done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True)
@@ -117,15 +118,16 @@ def start(words: list[str], threads: int) -> str:
     return done.stdout
 
 
-def ask(peer: str, base: str, task: Path, system: str, threads: int) -> Took:
-    """One contestant, asked every row."""
+def ask(peer: str, base: str, task: Path, system: str, threads: int, *, exact: bool = False) -> Took:
+    """One contestant, asked every row; `exact`: in 32 bits."""
     trained = [base, str(task / "models" / "adapter" / "v1"), str(task / "data" / "test.jsonl"), system]
     words = {
         "loop": [str(PEERS / "generate_loop.py"), *trained],
-        "harness": [str(PEERS / "harness.py"), *trained, *LABELS],
+        "harness": [str(PEERS / "harness.py"), *trained, "float32" if exact else "auto", *LABELS],
         "ours": [str(PEERS / "likelihood.py"), str(task)],
     }[peer]
-    said = json.loads(start(words, threads).splitlines()[-1])
+    more = {"NLP_SKILLS_DETERMINISTIC": "1"} if exact else {}
+    said = json.loads(start(words, threads, **more).splitlines()[-1])
     return Took(said["answers"], said["cpu_s"], said["wall_s"], said["peak_mb"])
 
 
@@ -139,6 +141,7 @@ def compare(name: str, base: str, rounds: int, rows: int, threads: int) -> dict[
         for _round in range(rounds):
             for peer in peers:
                 took[peer].append(ask(peer, base, task, SYSTEM[name], threads))
+        exact = [ask(peer, base, task, SYSTEM[name], threads, exact=True) for peer in peers if peer != "loop"]
     print(f"\n{name}: {rows} rows, rounds: {rounds}, threads: {threads}")
     print(f"{'':<24}{'rows/CPU s':>12}{'CPU s':>9}{'wall s':>9}{'peak MB':>9}")
     for peer, found in took.items():
@@ -146,7 +149,12 @@ def compare(name: str, base: str, rounds: int, rows: int, threads: int) -> dict[
             statistics.median(getattr(one, key) for one in found) for key in ("cpu_s", "wall_s", "peak_mb")
         )
         print(f"{TITLES[peer]:<24}{rows / cpu:12.1f}{cpu:9.2f}{wall:9.2f}{peak:9.0f}")
-    return figures(took)
+    apart = _apart(exact[0], exact[1]) if len(exact) == 2 else None
+    return {**figures(took), "disagreements": apart}
+
+
+def _apart(one: Took, other: Took) -> int:
+    return sum(a != b for a, b in zip(one.answers, other.answers, strict=True))
 
 
 def figures(took: dict[str, list[Took]]) -> dict[str, Any]:
@@ -158,17 +166,13 @@ def figures(took: dict[str, list[Took]]) -> dict[str, Any]:
         other, own = (statistics.median(getattr(one, key) for one in took[name]) for name in (peer, "ours"))
         return round(other / own, 2)
 
-    def apart(peer: str) -> int | None:
-        own = took["ours"][0].answers
-        return sum(a != b for a, b in zip(own, took[peer][0].answers, strict=True)) if peer in took else None
-
     return {
         "speedup_vs_generate_loop": ratio("loop", "cpu_s"),
         "speedup_vs_harness": ratio("harness", "cpu_s"),
         "wall_vs_generate_loop": ratio("loop", "wall_s"),
         "wall_vs_harness": ratio("harness", "wall_s"),
-        "disagreements": apart("harness"),
-        "unlike_generate": apart("loop"),
+        "unlike_harness": _apart(took["ours"][0], took["harness"][0]) if "harness" in took else None,
+        "unlike_generate": _apart(took["ours"][0], took["loop"][0]),
     }
 
 

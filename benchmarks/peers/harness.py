@@ -1,6 +1,6 @@
 """EleutherAI's lm-evaluation-harness on the same rows: the likelihood of each label after each prompt.
 
-    python harness.py BASE ADAPTER ROWS SYSTEM LABEL...
+    python harness.py BASE ADAPTER ROWS SYSTEM DTYPE LABEL...
 
 What a multiple-choice task of the harness asks its model for is asked of it here; only the task's file is left out.
 Prints one JSON object: the answers, CPU and wall seconds, and the process's peak memory.
@@ -15,8 +15,8 @@ from pathlib import Path
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-base, adapter, rows, system, *labels = sys.argv[1:]
-model = HFLM(pretrained=base, peft=adapter, device="cpu", batch_size=16)
+base, adapter, rows, system, dtype, *labels = sys.argv[1:]
+model = HFLM(pretrained=base, peft=adapter, dtype=dtype, device="cpu", batch_size=16)
 texts = [json.loads(line)["text"] for line in Path(rows).read_text(encoding="utf-8").splitlines()]
 
 wall, cpu = time.perf_counter(), time.process_time()
