@@ -12,6 +12,7 @@ from nlp_skills.diagnosis import of_the_answers, of_the_data, of_the_run, rules
 from nlp_skills.diagnosis.facts import Facts
 from nlp_skills.diagnosis.finding import SEVERITIES, Change, Evidence, Finding, Unseen
 from nlp_skills.diagnosis.making import made
+from nlp_skills.errors import Problem
 from nlp_skills.i18n import _
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -66,9 +67,18 @@ def _ranked(facts: Facts) -> list[Finding]:
 
 def _found(facts: Facts) -> Iterator[Finding]:
     for room in (of_the_run, of_the_data, of_the_answers):
-        for finding in room.findings(facts):
+        for look in room.looks(facts):
+            yield from _looked(facts, look)
+
+
+def _looked(facts: Facts, look: Iterator[Finding]) -> Iterator[Finding]:
+    """What one look finds; a file that it cannot make anything of stops no other look."""
+    try:
+        for finding in look:
             tuned = facts.met and rules.RULES[finding.code].tuning
             yield dataclasses.replace(finding, severity="note") if tuned else finding
+    except Problem as problem:
+        facts.unseen.append(Unseen.of(_("a part of the records"), problem))
 
 
 def _place(finding: Finding) -> tuple[int, float]:

@@ -43,7 +43,7 @@ class Facts:
 
     @cached_property
     def status(self) -> RunStatus | None:
-        found = self._read(_("the run's status"), self.version.status)
+        found = self.read(_("the run's status"), self.version.status)
         return found if found and found.kind == "train" else None
 
     @property
@@ -54,25 +54,25 @@ class Facts:
     @cached_property
     def ran(self) -> LineageRun | None:
         """The run as the lineage has it."""
-        lineage = self._read(_("the lineage"), self.version.lineage)
+        lineage = self.read(_("the lineage"), self.version.lineage)
         return lineage.run if lineage else None
 
     @cached_property
     def course(self) -> Course:
         """The curves of the run; empty where there are none."""
-        return self._read(_("the curves"), lambda: Course.of(runs.metrics(self.version))) or Course.of([])
+        return self.read(_("the curves"), lambda: Course.of(runs.metrics(self.version))) or Course.of([])
 
     @cached_property
     def info(self) -> ModelInfo | None:
-        return self._read(_("how the model was trained"), self.version.model_info)
+        return self.read(_("how the model was trained"), self.version.model_info)
 
     @cached_property
     def snapshot(self) -> DataSnapshot | None:
-        return self._read(_("the data snapshot"), self.version.snapshot)
+        return self.read(_("the data snapshot"), self.version.snapshot)
 
     @cached_property
     def results(self) -> Results | None:
-        return self._read(_("the results"), self.version.results)
+        return self.read(_("the results"), self.version.results)
 
     @cached_property
     def predictions(self) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ class Facts:
         if self.results is None or not self.version.predictions_path.is_file():
             return []
         kind = self.results.kind
-        found = self._read(_("the predictions"), lambda: predictions.load(self.version.predictions_path, kind))
+        found = self.read(_("the predictions"), lambda: predictions.load(self.version.predictions_path, kind))
         return found or []
 
     @cached_property
@@ -89,7 +89,7 @@ class Facts:
         path = self.version.root / "learning_curve.json"
         if not path.is_file():
             return None
-        found = self._read(_("the learning curve"), lambda: files.read_json(path))
+        found = self.read(_("the learning curve"), lambda: files.read_json(path))
         if not isinstance(found, dict) or "verdict" not in found:
             return None
         train = {**self.snapshot.splits}.get("train") if self.snapshot else None
@@ -114,7 +114,7 @@ class Facts:
         """The good rows of the splits that are still those the version was made with."""
         found: dict[str, list[Entry]] = {}
         for split in ("train", "test"):
-            entries = self._read(_("the {split} split", split=split), lambda split=split: self._split(split))  # type: ignore[misc]
+            entries = self.read(_("the {split} split", split=split), lambda split=split: self._split(split))  # type: ignore[misc]
             if entries is not None:
                 found[split] = entries
         return found
@@ -149,7 +149,7 @@ class Facts:
         def locate() -> Path:
             return Path(base_model.locate(self.config.base_model, root=self.folder.root, fetch=False))
 
-        return self._read(_("the base model's tokenizer"), locate)
+        return self.read(_("the base model's tokenizer"), locate)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -187,7 +187,9 @@ class Facts:
         if self.tokenizer is None or self.config.method != "sft" or len(self.task.output_fields) > 1:
             return None
         entropy = -sum(count / sum(counts) * math.log(count / sum(counts)) for count in counts)
-        answers = Counter(self.renderer.answer(entry.row) for entry in train)
+        answers = self.read(_("answers as tokens"), lambda: Counter(self.renderer.answer(one.row) for one in train))
+        if answers is None:
+            return None
         tokens = sum((self.tokens(answer) + 1) * count for answer, count in answers.items())
         return entropy / (tokens / len(train))
 
@@ -199,7 +201,8 @@ class Facts:
         """A path from the task folder."""
         return path.relative_to(self.folder.root).as_posix()
 
-    def _read(self, what: str, read: Callable[[], Known]) -> Known | None:
+    def read(self, what: str, read: Callable[[], Known]) -> Known | None:
+        """What `read` gives; None, and said under `unseen`, where it cannot be read."""
         try:
             return read()
         except Problem as problem:

@@ -21,13 +21,10 @@ _SHOWN = 5
 _NOT_SIMPLE = ("base_", "endpoint")
 
 
-def findings(facts: Facts) -> Iterator[Finding]:
-    """Everything that the version's records and answers carry evidence of."""
-    yield from _template(facts)
-    yield from _format(facts)
-    yield from _test_size(facts)
-    yield from _baselines(facts)
-    yield from _test_labels(facts)
+def looks(facts: Facts) -> Iterator[Iterator[Finding]]:
+    """Everything that the version's records and answers are looked through for."""
+    for look in (_template, _format, _test_size, _baselines, _test_labels):
+        yield look(facts)
 
 
 def _template(facts: Facts) -> Iterator[Finding]:
@@ -73,7 +70,9 @@ def _changed_prompt(facts: Facts) -> Iterator[Evidence]:
 def _template_text(facts: Facts) -> str | None:
     from nlp_skills.training import base_model
 
-    return base_model.template_text(facts.config.chat_template, facts.folder.root)
+    return facts.read(
+        _("the chat template"), lambda: base_model.template_text(facts.config.chat_template, facts.folder.root)
+    )
 
 
 def _strange_template(facts: Facts) -> Iterator[Evidence]:

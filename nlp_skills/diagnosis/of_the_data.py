@@ -21,13 +21,10 @@ _SHOWN = 5
 _NEAR = 0.9
 
 
-def findings(facts: Facts) -> Iterator[Finding]:
-    """Everything that the splits carry evidence of."""
-    yield from _leakage(facts)
-    yield from _noise(facts)
-    yield from _truncation(facts)
-    yield from _imbalance(facts)
-    yield from _too_few(facts)
+def looks(facts: Facts) -> Iterator[Iterator[Finding]]:
+    """Everything that the splits are looked through for."""
+    for look in (_leakage, _noise, _truncation, _imbalance, _too_few):
+        yield look(facts)
 
 
 def _leakage(facts: Facts) -> Iterator[Finding]:

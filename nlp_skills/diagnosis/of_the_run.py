@@ -14,17 +14,16 @@ from nlp_skills.schema.training import PREFERENCE_METHODS
 from nlp_skills.workspace import runs
 
 
-def findings(facts: Facts) -> Iterator[Finding]:
-    """Everything that status and curves carry evidence of."""
-    yield from _ended(facts)
-    yield from _rate_too_high(facts)
-    if facts.going_on or not facts.course.losses or facts.config.method in PREFERENCE_METHODS:
-        yield from _overfitting(facts)
-        return
-    yield from _too_little_of_it(facts)
-    yield from _capacity(facts)
-    yield from _overfitting(facts)
-    yield from _too_long(facts)
+def looks(facts: Facts) -> Iterator[Iterator[Finding]]:
+    """Everything that status and curves are looked through for."""
+    yield _ended(facts)
+    yield _rate_too_high(facts)
+    yield _overfitting(facts)
+    # Losses of preferences have another scale, and how far a run comes is seen at its end.
+    if facts.course.losses and not facts.going_on and facts.config.method not in PREFERENCE_METHODS:
+        yield _too_little_of_it(facts)
+        yield _capacity(facts)
+        yield _too_long(facts)
 
 
 def _ended(facts: Facts) -> Iterator[Finding]:

@@ -264,3 +264,20 @@ def test_a_base_model_without_a_chat_template_is_found_before_anything_is_traine
     first = diagnose.of(folder).findings[0]
     assert first.code == "template_mismatch" and first.change is not None
     assert first.change.settings == {"chat_template": "plain"}
+
+
+def test_a_prompt_that_rows_no_longer_fill_and_a_template_that_is_gone_stop_nothing(
+    folder: TaskFolder, tiny_base: Path
+) -> None:
+    task, version = folder.task(), folder.version("v1")
+    shape = {"type": "text", "schema": {"verdict": {"type": "string", "enum": ["good", "bad"]}}}
+    ModelInfo.model_validate({
+        "version": "v1", "base_model": str(tiny_base), "dtype": "float32", "parameters": 1, "created": files.now(),
+        "trainable_parameters": 1, "input_template": task.input_template, "output_format": shape,
+    }).save(version.model_info_path)  # fmt: skip
+    gone = {("base_model",): str(tiny_base), ("chat_template",): "gone.jinja", ("allow_truncation",): True}
+    yaml.change(version.config_path, gone)
+    run_of(folder, [1.9 - 0.001 * step for step in range(40)])
+    found = diagnose.of(folder)
+    assert any("gone.jinja" in entry.why for entry in found.unseen)
+    assert {"template_mismatch", "learning_rate_too_low"} <= {finding.code for finding in found.findings}
