@@ -79,6 +79,8 @@ def _endpoint(folder: TaskFolder, cli: Cli, fake_chat: Start) -> None:
     # Each row once within the schema and once without, less the ten that were there already.
     assert fake.questions - before == 2 * rows - 10
     assert done.json["asked"]["backend"] == "endpoint"
+    # What was asked for, not what the version itself would have been.
+    assert fake.requests[-1][2]["max_tokens"] == done.json["asked"]["sampling"]["max_new_tokens"]
     assert done.json["metrics"]["parse_rate"] == 1.0
     before = fake.questions
     assert cli(*command, *address, "--json").json["metrics"] == done.json["metrics"]

@@ -262,7 +262,9 @@ def test_what_a_server_refuses_is_left_out_and_said(
     assert fake.questions == 6
 
 
-def test_other_protocols_prices_and_the_answers_form(folder: TaskFolder, fake_chat: Start) -> None:
+def test_other_protocols_prices_and_the_answers_form(
+    folder: TaskFolder, fake_chat: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
     fake = fake_chat(lambda body: Said('{"label": "negative"}', finish="stop"))
     for provider in ("anthropic", "google"):
         settings = LlmSettings.model_validate(
@@ -279,6 +281,8 @@ def test_other_protocols_prices_and_the_answers_form(folder: TaskFolder, fake_ch
         assert scorer.cost == pytest.approx(2 * (100 + 2 * 50) / 1e6)
         assert answered(scorer, 2)
         assert scorer.cost == pytest.approx(scorer.worth / 2)
+        scorer.close()
+        assert "fake-small: $0.0004 paid" in capfd.readouterr().err
     whole = answered(endpoint.open(settings, folder), 1, RECORD)[0]
     assert whole.text == '{"label": "negative"}'
     with pytest.raises(Invalid, match="max_cost") as caught:

@@ -135,14 +135,19 @@ class Endpoint:
             self._tell_dropped()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and say what was paid."""
         self.asked.close()
+        if self.cost:
+            progress.notice(_("{model}: ${cost:.4f} paid", model=self.model, cost=self.cost))
+
+    def drawn(self, sampling: Sampling) -> Sampling:
+        """How text is drawn, the settings going before `sampling`."""
+        own = {"temperature": self.settings.temperature, "max_new_tokens": self.settings.max_tokens}
+        return sampling.model_copy(update={name: value for name, value in own.items() if value is not None})
 
     def options(self, sampling: Sampling, form: Form) -> dict[str, Any]:
         """What is asked for beside the settings."""
-        found: dict[str, Any] = {}
-        if self.settings.temperature is None:
-            found["temperature"] = sampling.temperature
+        found: dict[str, Any] = {"temperature": self.drawn(sampling).temperature}
         if sampling.top_p < 1:
             found["top_p"] = sampling.top_p
         if self.settings.provider == "openai":
