@@ -138,7 +138,8 @@ def _show_systems(names: list[str], systems: list[System]) -> None:
     lines = []
     for title, figures, ranges in systems:
         lines.append([title, *(words.figure(name, figures.get(name)) for name in names)])
-        lines.append([f"  {_('Interval (95%)')}", *(summary.interval(ranges, name) for name in names)])
+        if ranges:
+            lines.append([f"  {_('Interval (95%)')}", *(summary.interval(ranges, name) for name in names)])
     frame.table(["", *map(words.metric, names)], lines, right=range(1, len(names) + 1))
 
 

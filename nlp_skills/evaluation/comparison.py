@@ -15,6 +15,7 @@ from typing import Any
 from nlp_skills.errors import Problem
 from nlp_skills.evaluation import marks, metrics, significance, words
 from nlp_skills.evaluation import predictions as answers
+from nlp_skills.evaluation.scores import classes, intervals
 from nlp_skills.evaluation.significance import Key, Row
 from nlp_skills.extras import installed
 from nlp_skills.i18n import _
@@ -106,10 +107,11 @@ class Comparison:
         for one in self.versions:
             if one.results is None:
                 continue
-            ranges = dict(one.results.intervals)
-            if one.results.confusion_matrix is not None and installed("numpy"):
-                by_class = metrics.class_intervals(one.results.confusion_matrix)
-                ranges |= {f"{label} F1": interval for label, interval in by_class.items()}
+            by_class, matrix = one.results.class_intervals, one.results.confusion_matrix
+            # Results of the releases up to 0.4 have none of the classes.
+            if not by_class and matrix is not None and installed("numpy"):
+                by_class = intervals.of_classes(classes.of_matrix(matrix))
+            ranges = one.results.intervals | {f"{label} F1": interval for label, interval in by_class.items()}
             for name, interval in ranges.items():
                 found.setdefault(name, {})[one.name] = interval
         return found

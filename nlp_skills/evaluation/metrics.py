@@ -1,8 +1,6 @@
-"""Classification metrics with 95 % intervals, from the confusion matrix alone.
+"""The arithmetic of metrics: what follows from hits, answers and rows of each class, and what intervals are made of.
 
-Resampling rows with replacement is drawing the matrix's cells from a multinomial distribution, so ten
-thousand bootstrap resamples are one call instead of ten thousand passes over the rows. Point values
-and resamples go through the same formulas, so a value and its interval cannot disagree.
+Values and resamples go through the same formulas, so a value and its interval cannot disagree.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills.schema.version import ClassMetrics, ConfusionMatrix
+from nlp_skills.schema.version import ConfusionMatrix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,91 +36,12 @@ def confusion(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[st
     return ConfusionMatrix(labels=list(labels), counts=counts)
 
 
-def scores(matrix: ConfusionMatrix) -> dict[str, float]:
-    """The metrics in `NAMES`, as fractions.
-
-    Macro-F1 and balanced accuracy average the classes that have test rows; a class without any says
-    nothing about the model, whatever it was mistaken for.
-    """
-    import numpy as np
-
-    figures = figures_of(np.asarray(matrix.counts, dtype=np.int64))
-    return {name: float(figures[name]) for name in NAMES}
-
-
-def per_class(matrix: ConfusionMatrix) -> dict[str, ClassMetrics]:
-    """Precision, recall, F1 and support of every class; 0 where nothing was predicted or there are no rows."""
-    import numpy as np
-
-    hits, answered, support = _margins(np.asarray(matrix.counts, dtype=np.int64))
-    precision, recall, f1 = _rates(hits, answered, support)
-    return {
-        label: ClassMetrics(
-            precision=float(precision[i]), recall=float(recall[i]), f1=float(f1[i]), support=int(support[i])
-        )
-        for i, label in enumerate(matrix.labels)
-    }
-
-
-def intervals(matrix: ConfusionMatrix) -> dict[str, Interval]:
-    """95 % intervals of the metrics: Wilson's for the accuracies by count, bootstrap over rows for the others.
-
-    Where no resample differs (no mistake, or nothing right), the bootstrap would claim certainty. Wilson's
-    interval stands in for it there, except for the correlation, which then has none.
-    """
-    import numpy as np
-
-    counts = np.asarray(matrix.counts, dtype=np.int64)
-    resampled = figures_of(resample(counts), present=counts.sum(axis=1) > 0)
-    ranges = {name: percentile_interval(resampled[name]) for name in NAMES}
-    wilson = wilson_interval(int(np.trace(counts)), int(counts.sum()))
-    ranges |= {name: wilson for name, (low, high) in ranges.items() if low == high and name != "mcc"}
-    ranges |= {"accuracy": wilson, "micro_f1": wilson}
-    return {name: (low, high) for name, (low, high) in ranges.items() if low < high}
-
-
-def class_intervals(matrix: ConfusionMatrix) -> dict[str, Interval]:
-    """95 % bootstrap interval of each class's F1; Wilson's of its recall where no resample differs."""
-    import numpy as np
-
-    counts = np.asarray(matrix.counts, dtype=np.int64)
-    f1 = _rates(*_margins(resample(counts)))[2]
-    found = {}
-    for i, label in enumerate(matrix.labels):
-        low, high = percentile_interval(f1[:, i])
-        sure = wilson_interval(int(counts[i, i]), int(counts[i].sum()))
-        found[label] = (low, high) if low < high else sure
-    return found
-
-
-def resample(counts: Counts, resamples: int = RESAMPLES, seed: int = SEED) -> Counts:
-    """Matrices of `resamples` bootstrap samples, shape (resamples, *counts.shape); the same for the same seed."""
-    import numpy as np
-
-    flat = counts.ravel()
-    used = np.flatnonzero(flat)
-    total = int(flat.sum())
-    drawn = np.zeros((resamples, flat.size), dtype=np.int64)
-    if total:
-        generator = np.random.default_rng(seed)
-        drawn[:, used] = generator.multinomial(total, flat[used] / total, size=resamples)
-    return drawn.reshape(resamples, *counts.shape)
-
-
-def figures_of(counts: Counts, present: Any = None) -> dict[str, Floats]:
-    """Every metric of one matrix (classes, classes), or of many stacked on the first axis.
-
-    `present` fixes which classes are averaged (by default those with rows in `counts`), so that a
-    resample which happens to miss a rare class is not averaged over other classes than the test is.
-    """
-    import numpy as np
-
-    hits, answered, support = _margins(counts)
-    return figures_from_margins(hits, answered, support, support > 0 if present is None else np.asarray(present))
-
-
 def figures_from_margins(hits: Numbers, answered: Numbers, support: Numbers, present: Any) -> dict[str, Floats]:
-    """The metrics from hits, answers and rows per class (last axis)."""
+    """The metrics in `NAMES` from hits, answers and rows per class (last axis), as fractions.
+
+    Macro-F1 and balanced accuracy average the classes that are `present`; a class without any test row says nothing
+    about the model, whatever it was mistaken for.
+    """
     _, recall, f1 = _rates(hits, answered, support)
     rows, right = support.sum(axis=-1), hits.sum(axis=-1)
     accuracy = divided(right, rows)
@@ -139,12 +58,6 @@ def figures_from_margins(hits: Numbers, answered: Numbers, support: Numbers, pre
 def class_f1(hits: Numbers, answered: Numbers, support: Numbers) -> Floats:
     """Every class's F1 from hits, answers and rows per class (last axis); 0 where there are none of them."""
     return _rates(hits, answered, support)[2]
-
-
-def _margins(counts: Counts) -> tuple[Counts, Counts, Counts]:
-    import numpy as np
-
-    return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-2), counts.sum(axis=-1)
 
 
 def _rates(hits: Numbers, answered: Numbers, support: Numbers) -> tuple[Floats, Floats, Floats]:

