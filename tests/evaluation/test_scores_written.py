@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 import sacrebleu
@@ -97,3 +98,14 @@ def test_a_text_that_could_not_be_read_is_wrong_even_where_nothing_was_to_be_sai
     made = sheet.of("text", ["", "hello there"], [None, "hello there"], language="en")
     assert made.right == [False, True] and made.figures()["parse_rate"] == 1 / 2
     assert made.per_class() == {} and made.class_f1() == {}
+
+
+def test_long_chinese_texts_are_marked_in_no_time() -> None:
+    draw, characters = random.Random(1), [chr(place) for place in range(0x4E00, 0x4E60)]
+    gold = ["".join(draw.choices(characters, k=600)) for _ in range(60)]
+    said = ["".join(one if draw.random() < 0.7 else draw.choice(characters) for one in text) for text in gold]
+    started = time.process_time()
+    ours = sheet.of("text", gold, said, language="zh").figures()
+    assert time.process_time() - started < 8
+    theirs = RougeScorer(["rougeL"], tokenizer=written.Words()).score(gold[0], said[0])["rougeL"].fmeasure
+    assert written.rouge_l(gold[0], said[0]) == pytest.approx(theirs, **TIGHT) and 0.6 < ours["rougeL"] < 0.9

@@ -44,11 +44,14 @@ def sheet(gold: Sequence[str], predicted: Sequence[str | None], language: str | 
     # Each row's own counts: a corpus' score is that of their sums, which is how sacrebleu draws resamples too.
     bleu, chrf = BLEU(tokenize=tokenizer(language, gold)), CHRF()
     by_row = [each._extract_corpus_statistics(said, [list(gold)]) for each in (bleu, chrf)]
-    rouge = RougeScorer(list(ROUGE), tokenizer=Words())
-    marks = [rouge.score(true, given) for true, given in zip(gold, said, strict=True)]
+    rouge = RougeScorer(["rouge1", "rouge2"], tokenizer=Words())
+    marks = [
+        (*(mark.fmeasure for mark in rouge.score(true, given).values()), rouge_l(true, given))
+        for true, given in zip(gold, said, strict=True)
+    ]
     right = [given is not None and given.strip() == true.strip() for true, given in zip(gold, predicted, strict=True)]
     columns = [
-        [*a, *b, *(mark[name].fmeasure for name in ROUGE), is_right, given is not None, 1]
+        [*a, *b, *mark, is_right, given is not None, 1]
         for a, b, mark, is_right, given in zip(*by_row, marks, right, predicted, strict=True)
     ]
     cells, cell_of = shared_cells(columns, 2 + 2 * _ORDER + 3 * _CHARACTERS + len(ROUGE) + 3)
@@ -88,6 +91,25 @@ class Words:
     def tokenize(self, text: str) -> list[str]:
         """The words of a text."""
         return [word.lower() for word in _WORD.findall(text)]
+
+
+def rouge_l(true: str, given: str) -> float:
+    """ROUGE-L of two texts, F1, as rouge-score has it; its own takes minutes for some hundred Chinese texts.
+
+    The longest common subsequence is found a word at a time for all places of the other text at once, as bits of one
+    number: H. Hyyrö, Bit-Parallel LCS-length Computation Revisited, 2004.
+    """
+    cut = Words().tokenize
+    a, b = cut(true), cut(given)
+    places: dict[str, int] = {}
+    for place, word in enumerate(a):
+        places[word] = places.get(word, 0) | 1 << place
+    every = left = (1 << len(a)) - 1
+    for word in b:
+        matched = left & places.get(word, 0)
+        left = (left + matched | left - matched) & every
+    common = len(a) - left.bit_count()
+    return 2 * common / (len(a) + len(b)) if common else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
