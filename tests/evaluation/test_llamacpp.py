@@ -92,9 +92,12 @@ def test_answers_are_those_of_the_likeliest_labels(scorer: LlamaCpp) -> None:
 
 def test_a_schema_is_kept_to_and_a_limit_is_told(scorer: LlamaCpp) -> None:
     questions, sampling = asked(2), Sampling(max_new_tokens=60)
+    # What the model was taught to say needs no schema; what it was not is the schema's doing.
     for said in scorer.generate(questions, sampling, BARE):
         assert said.text in LABELS
+        assert said.bent is False
     for said in scorer.generate(questions, sampling, RECORD):
+        assert said.bent is True
         answer = json.loads(said.text)
         assert answer["label"] in LABELS
         # White space as in training: free, this model would go on with line breaks until it is cut.

@@ -230,7 +230,8 @@ class LlamaCpp:
             "n_probs": 1,
             **constraint(output),
         }
-        yield from together.asked(lambda one: self._said(one, settings), questions, self.server.parallel)
+        tells = output is not None and not sampling.temperature
+        yield from together.asked(lambda one: self._said(one, settings, tells), questions, self.server.parallel)
 
     def close(self) -> None:
         """End the server."""
@@ -243,18 +244,21 @@ class LlamaCpp:
             logs = self._logs(self._tokens(prompt), tails, slot)
         return Likely(question.row, logs, files.sha256_bytes(prompt.encode()), time.monotonic() - started)
 
-    def _said(self, question: Question, settings: dict[str, Any]) -> Said:
+    def _said(self, question: Question, settings: dict[str, Any], tells: bool) -> Said:
+        """`tells`: whether a token that is not the likeliest must be the schema's doing."""
         started = time.monotonic()
         with self._asking(question) as slot:
             prompt = self._rendered(question.messages)
             found = self.server.post("/completion", {**settings, "prompt": self._tokens(prompt), "id_slot": slot})
+        tokens = found["completion_probabilities"]
         return Said(
             row=question.row,
             text=found["content"],
             prompt_sha256=files.sha256_bytes(prompt.encode()),
             seconds=time.monotonic() - started,
-            probability=math.exp(sum(token["logprob"] for token in found["completion_probabilities"])),
+            probability=math.exp(sum(token["logprob"] for token in tokens)),
             cut=found["stop_type"] == "limit",
+            bent=any(token["id"] != token["top_logprobs"][0]["id"] for token in tokens) if tells else None,
         )
 
     @contextlib.contextmanager

@@ -189,7 +189,8 @@ class Vllm:
     def generate(
         self, questions: Sequence[Question], sampling: Sampling, output: OutputFormat | None
     ) -> Iterator[Said]:
-        """As `Scorer.generate`; `probability` is that of the whole text, as the model gave it.
+        """As `Scorer.generate`; `probability` is that of the whole text: among those the schema allows, where there is
+        one, since vLLM rules the others out before it looks at probabilities. So it cannot tell either what was bent.
 
         Raises:
             Invalid: as `likelihood`; or vLLM cannot enforce the schema.
