@@ -67,15 +67,17 @@ def _show(found: Analysis, limit: int, column: str | None) -> None:
           metric=words.metric(found.metric), value=words.figure(found.metric, found.value))
     )  # fmt: skip
     frame.warn(found.notes)
-    if column is None:
-        _confusions(found, limit)
-    _slices(found, limit, column)
     if column is not None:
+        _slices(found, limit, column)
         return
+    _confusions(found, limit)
+    _slices(found, limit, column)
     _doubts(found, limit)
     _errors(_("Errors, what matters first"), found, found.errors, limit)
     if found.near_misses:
         _errors(_("Nearly right: the right answer came second"), found, found.near_misses, limit)
+    frame.say()
+    frame.say(_("next: {command}", command=f"nlp-skills diagnose {found.task} --version {found.version}"))
 
 
 def _heading(text: str, shown: int, total: int) -> None:
@@ -118,8 +120,8 @@ def _slices(found: Analysis, limit: int, column: str | None) -> None:
     if found.slices and not found.worse:
         frame.say(_("No slice of {count} is significantly worse than the other rows.", count=len(found.slices)))
     if found.small:
-        few = ", ".join(f"{why.part(one)} ({one.rows})" for one in found.small[:limit])
-        frame.say(_("Too few rows to tell: {slices}", slices=few))
+        few = frame.listed([f"{why.part(one)} ({one.rows})" for one in found.small[:limit]])
+        frame.say(_("Slices with too few rows to tell: {count}, such as {slices}", count=len(found.small), slices=few))
     if column is None and found.not_sliced:
         listed_names = frame.listed([f"{name}: {reason}" for name, reason in found.not_sliced.items()][:limit])
         frame.say(_("Not sliced (--slice COLUMN does it all the same): {columns}", columns=listed_names))
@@ -170,16 +172,18 @@ def _errors(heading: str, found: Analysis, rows: Sequence[Error], limit: int) ->
     for one in rows[:limit]:
         near = one.neighbours[0] if one.neighbours else None
         like = _("line {line}: {answer} ({alike} alike)", line=near.line, alike=words.percent(near.similarity, 0),
-                 answer=shown.line(found.kind, near.answer, 30)) if near else "–"  # fmt: skip
+                 answer=shown.line(found.kind, near.answer, 30)) if near else ""  # fmt: skip
         body.append(
             [
                 str(one.line),
                 shown.cut(one.text, _TEXT),
                 shown.line(found.kind, one.gold, 40),
                 shown.line(found.kind, one.predicted, 40),
-                words.percent(one.probability, 0),
+                "" if one.probability is None else words.percent(one.probability, 0),
                 frame.listed([why.mark(mark) for mark in one.marks]),
                 like,
             ]
         )
-    frame.table(columns, body, right=(0, 4))
+    told = [place for place, cells in enumerate(zip(*body, strict=True)) if any(cells)]
+    right = [at for at, place in enumerate(told) if place in (0, 4)]
+    frame.table([columns[place] for place in told], [[row[place] for place in told] for row in body], right=right)

@@ -53,7 +53,7 @@ def of(material: Material, column: str | None = None) -> Sliced:
                 small.append(Small(name, value, len(rows), wrong))
             elif len(rows) < len(material.answered):
                 big.append((name, value, rows))
-    return Sliced(_tested(material, big), small, not_sliced)
+    return Sliced(_tested(material, big), sorted(small, key=lambda one: -one.rows), not_sliced)
 
 
 def _columns(material: Material, column: str | None) -> tuple[dict[str, dict[str, list[int]]], dict[str, str]]:
