@@ -234,4 +234,6 @@ def _record(outcome: Outcome, results: Results, *, of_version: bool) -> None:
 
 def _reason(chosen: Subject, results: Results) -> str:
     metric = results.success.primary_metric
-    return f"evaluated {chosen.version.name}: {metric} {results.metrics[metric]:.4f}"
+    value = results.success.value
+    reached = "not measured" if value is None else f"{value:.4f}"
+    return f"evaluated {chosen.version.name}: {metric} {reached}"

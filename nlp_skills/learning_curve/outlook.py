@@ -160,7 +160,9 @@ class _Fitted:
 
 
 def _figure(marked: sheet.Sheet, asked: Asked, times: Any = None) -> Floats:
-    return marked.figures(times)[asked.metric]
+    figures = marked.figures(times)
+    # A schema may list relations, and no row of the split have one.
+    return figures[asked.metric if asked.metric in figures else marked.names[0]]
 
 
 def _resampled(groups: Sequence[Sequence[sheet.Sheet]], asked: Asked) -> Floats:

@@ -43,7 +43,12 @@ def sheet(gold: Sequence[Answer], predicted: Sequence[Answer | None], texts: Seq
     cells, cell_of = shared_cells(columns, 3 * (len(types) + len(named)) + _COUNTS)
     return _Spans(
         kind="spans",
-        names=(*(ENTITIES if types or not relations else ()), *(RELATIONS if relations else ()), EXACT, PARSED),
+        names=(
+            *(ENTITIES if types or not relations else ()),
+            *(RELATIONS if relations or not types else ()),
+            EXACT,
+            PARSED,
+        ),
         classes=(*types, *named),
         right=[row.right for row in rows],
         readable=[given is not None for given in predicted],
