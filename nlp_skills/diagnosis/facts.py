@@ -239,6 +239,6 @@ def _name_what_is_missing(facts: Facts) -> None:
     if facts.results is None and not facts.going_on:
         mend = f"nlp-skills evaluate {at}"
         facts.unseen.append(Unseen(_("answers"), _("{version} was not evaluated", version=version), mend))
-    if facts.curve is None and facts.results is not None:
+    if facts.results is not None and not (facts.version.root / "learning_curve.json").is_file():
         why, mend = _("no learning curve was made"), f"nlp-skills learning-curve {at}"
         facts.unseen.append(Unseen(_("whether more rows would help"), why, mend))

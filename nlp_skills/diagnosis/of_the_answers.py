@@ -28,19 +28,27 @@ def looks(facts: Facts) -> Iterator[Iterator[Finding]]:
 
 
 def _template(facts: Facts) -> Iterator[Finding]:
-    evidence = [*_changed_prompt(facts), *_strange_template(facts)]
-    if not evidence:
-        return
-    if any(entry.figures.get("own_template") == 0 for entry in evidence):
+    own = own_template(facts.base) if facts.base else None
+    named = facts.config.chat_template
+    if facts.base and named is None and own is None:
+        text = _("the base model has no chat template, and config.yaml names none: nothing tells question and answer "
+                 "apart, and the end of an answer may never be learnt")  # fmt: skip
         sentence = "chat template: plain"
         change = proposals.settings(facts, _("the plain chat template"), sentence, {"chat_template": "plain"})
-    elif any(entry.figures for entry in evidence):
+    elif named is not None and own is not None and not facts.met:
+        text = _("chat_template is {name}, and the base model was tuned with a template of its own ({file})",
+                 name=named, file=own)  # fmt: skip
         sentence = "chat template: the base model's own"
         change = proposals.settings(facts, _("the base model's own chat template"), sentence, {"chat_template": None})
     else:
-        text = _("train a version with the prompt as it is now, or put task.yaml back")
-        change = Change(text, [proposals.new_version(facts, "prompt and answer format as task.yaml has them now")])
-    yield made("template_mismatch", evidence, change=change, effort=proposals.training(facts))
+        text = ""
+        told = _("train a version with the prompt as it is now, or put task.yaml back")
+        change = Change(told, [proposals.new_version(facts, "prompt and answer format as task.yaml has them now")])
+    evidence = [*_changed_prompt(facts)]
+    if text:
+        evidence.append(Evidence(text, facts.shown(facts.version.config_path)))
+    if evidence:
+        yield made("template_mismatch", evidence, change=change, effort=proposals.training(facts))
 
 
 def _changed_prompt(facts: Facts) -> Iterator[Evidence]:
@@ -73,22 +81,6 @@ def _template_text(facts: Facts) -> str | None:
     return facts.read(
         _("the chat template"), lambda: base_model.template_text(facts.config.chat_template, facts.folder.root)
     )
-
-
-def _strange_template(facts: Facts) -> Iterator[Evidence]:
-    """A template of ours where the base model has one that it was tuned with, or none at all."""
-    if facts.base is None:
-        return
-    place = own_template(facts.base)
-    if facts.config.chat_template is None and place is None:
-        text = _("the base model has no chat template, and config.yaml names none: nothing tells question and answer "
-                 "apart, and the end of an answer may never be learnt")  # fmt: skip
-        yield Evidence(text, facts.shown(facts.version.config_path), figures={"own_template": 0})
-    if facts.config.chat_template is None or facts.met or place is None:
-        return
-    text = _("chat_template is {name}, and the base model was tuned with a template of its own ({file})",
-             name=facts.config.chat_template, file=place)  # fmt: skip
-    yield Evidence(text, facts.shown(facts.version.config_path), figures={"own_template": 1})
 
 
 def own_template(base: Path) -> str | None:
@@ -218,7 +210,8 @@ def _beaten(facts: Facts, baseline: str, figure: float) -> tuple[Evidence, bool]
              version=facts.version.name, ours=results.success.value or 0.0, alone=theirs, own=ours,
              chance=chance)  # fmt: skip
     figures = {"baseline": figure, "version": results.success.value or 0.0, "p": chance}
-    beyond = results.intervals.get(metric, (0.0, 1.0))[1] < figure
+    # Where no row is right or wrong as a whole, the interval has to do.
+    beyond = not ours + theirs and results.intervals.get(metric, (0.0, 1.0))[1] < figure
     return Evidence(text, facts.shown(facts.version.results_path), figures=figures), chance < rules.ALPHA or beyond
 
 

@@ -139,7 +139,7 @@ def _rate_too_low(facts: Facts, ahead: float) -> Finding:
         facts.shown(facts.version.metrics_path),
         figures={"epochs": min(ahead, 1e6)},
     )
-    evidence = [_fall(facts), *_open(facts), pace, *_usual(facts)]
+    evidence = [*_fall(facts), *_open(facts), pace, *_usual(facts)]
     return made("learning_rate_too_low", evidence, change=change, effort=proposals.training(facts))
 
 
@@ -151,7 +151,7 @@ def _too_short(facts: Facts, ahead: float, or_else: tuple[str, ...]) -> Finding:
     change = proposals.settings(
         facts, _("more epochs"), proposals.from_to("epochs", f"{config.epochs:g}", epochs), {"epochs": epochs}
     )
-    evidence = [_fall(facts), *_open(facts)]
+    evidence = [*_fall(facts), *_open(facts)]
     if course.still is not None:
         evidence.append(_still(facts, course.still))
     if course.steps < rules.FEW_STEPS:
@@ -168,7 +168,7 @@ def _capacity(facts: Facts) -> Iterator[Finding]:
         return
     if course.still is not None and course.still > rules.STILL_FALLING:
         return
-    evidence = [_fall(facts), *_open(facts)]
+    evidence = [*_fall(facts), *_open(facts)]
     if course.still is not None:
         evidence.append(_still(facts, course.still))
     small = list(_small_adapter(facts))
@@ -310,12 +310,17 @@ def _usual(facts: Facts) -> Iterator[Evidence]:
     yield Evidence(text, facts.shown(facts.version.config_path), figures={"learning_rate": facts.config.learning_rate})
 
 
-def _fall(facts: Facts) -> Evidence:
-    course = facts.course
+def _fall(facts: Facts) -> Iterator[Evidence]:
+    course, file = facts.course, facts.shown(facts.version.metrics_path)
     start, end = course.start or 0.0, course.end or 0.0
     text = _("the training loss went from {start:.3f} to {end:.3f} in {steps} steps",
              start=start, end=end, steps=course.steps)  # fmt: skip
-    return Evidence(text, facts.shown(facts.version.metrics_path), course.steps, {"start": start, "end": end})
+    yield Evidence(text, file, course.steps, {"start": start, "end": end})
+    if len(course.valid) > 1:
+        (since, first), (step, last) = course.valid[0], course.valid[-1]
+        text = _("the valid loss went from {first:.3f} at step {since} to {last:.3f}",
+                 first=first, since=since, last=last)  # fmt: skip
+        yield Evidence(text, file, step, {"first_valid": first, "last_valid": last})
 
 
 def _open(facts: Facts) -> Iterator[Evidence]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from nlp_skills.diagnosis.facts import Facts
 from nlp_skills.diagnosis.finding import Change, Effort
-from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 
 Command = Sequence[str]
@@ -49,16 +48,13 @@ def labelling(facts: Facts, rows: int) -> Effort:
 
 
 def rate(value: float) -> str:
-    """A learning rate as people write it: 2e-4."""
-    text = f"{value:.2g}"
-    return text.replace("e-0", "e-")
+    """A learning rate as people write it: 0.05, 2e-4."""
+    if value >= 0.01:
+        return f"{value:g}"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(exponent)}"
 
 
 def from_to(name: str, before: Any, after: Any) -> str:
     """`learning rate 0.01 → 0.001`, for a lineage; never translated, as lineages are not."""
     return f"{name} {before} → {after}"
-
-
-def regeneration() -> str:
-    """What brings rows that were put right at their source into the splits."""
-    return _("put it right at the source, then make the splits anew")

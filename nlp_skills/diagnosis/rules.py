@@ -28,7 +28,7 @@ class Rule:
 _ALL = (
     Rule("run_failed", N_("the training did not come to its end"), "critical", 1.0),
     Rule("leakage", N_("test rows were trained on"), "critical", 0.95),
-    Rule("template_mismatch", N_("the model was trained with another prompt than is used now"), "warning", 0.92),
+    Rule("template_mismatch", N_("the prompt does not fit the model"), "warning", 0.92),
     Rule("learning_rate_too_high", N_("the learning rate is too high"), "warning", 0.9),
     Rule("truncation", N_("rows were cut to fit max_length"), "warning", 0.88),
     Rule("label_noise", N_("labels of training rows look wrong"), "warning", 0.86),
