@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nlp_skills.evaluation import baselines, significance, words
+from nlp_skills.evaluation import baselines, metrics, significance, words
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import SuccessCriteria
 from nlp_skills.schema.version import Check, Gate, Results, Verdict
@@ -88,10 +88,20 @@ def _regressions(criteria: SuccessCriteria, before: Before) -> list[Check]:
     for label, entry in before.result["classes"].items():
         allowed = allowed_regression(criteria, label)
         if allowed is not None:
-            interval, name = (entry["interval"][0], entry["interval"][1]), f"{label} F1"
-            check = _check("regression", name, entry["difference"], -allowed, interval, before.result["rows"])
+            check = _check(
+                "regression", f"{label} F1", entry["difference"], -allowed, _range(entry), before.result["rows"]
+            )
             found.append(check.model_copy(update={"other": before.name}))
     return found
+
+
+def _range(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval of a difference; where no sample differs, what so few rows of the class may hide all the same."""
+    low, high = entry["interval"]
+    if high - low > 1e-12:
+        return low, high
+    hidden = metrics.wilson_interval(0, entry["rows"])[1]
+    return low - hidden, high + hidden
 
 
 def worst(checks: Sequence[Check]) -> Gate | None:

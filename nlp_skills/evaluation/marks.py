@@ -90,11 +90,24 @@ def criteria(task: Task, root: Path | None = None) -> SuccessCriteria:
     if isinstance(given.max_regression, dict) and kind(task) in ("label", "labels"):
         for name in given.max_regression:
             _class(name, task, root)
+    _baseline(given, root)
     return given.model_copy(update={"primary_metric": primary(task, root)})
 
 
 def _has_a_judge(task: Task) -> bool:
     return kind(task) == "text" and task.evaluation is not None and task.evaluation.judge is not None
+
+
+def _baseline(given: SuccessCriteria, root: Path | None) -> None:
+    from nlp_skills.evaluation import baselines, judgement
+
+    named = given.baseline
+    if named is not None and judgement.baseline_value(named) is None and not baselines.rule_file(given):
+        raise Invalid(
+            _("the baseline {name} says no figure", name=named),
+            file=root / "task.yaml" if root else None,
+            mend=_("let success_criteria.baseline end in one, as in rule_based_0.65, or name a rule file: rules.yaml"),
+        )
 
 
 def _class(name: str, task: Task, root: Path | None) -> None:

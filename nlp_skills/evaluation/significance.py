@@ -250,6 +250,9 @@ class _Table:
         }
         for entry, p in zip(classes.values(), holm([entry["p"] for entry in classes.values()]), strict=True):
             entry["p_holm"] = p
+        _hits, _answered, support = self.a.margins(self.a.sums())
+        for name, (place, _theirs) in self.classes.items():
+            classes[name]["rows"] = int(support[place])
         return figures, classes, drawn
 
     def _moved(self, name: str) -> int:

@@ -123,6 +123,16 @@ def test_few_rows_cannot_tell_whether_a_class_lost() -> None:
     assert any(check.rows_needed for check in found.checks)
 
 
+def test_a_class_in_which_no_row_moved_may_have_lost_what_its_few_rows_cannot_show() -> None:
+    a = answers(60, ALL, 1)
+    alike = judged(a, before=Before("v1", significance.compare_rows(a, a)), max_regression=0.1)
+    gates = {check.metric: check.verdict for check in alike.checks}
+    assert gates["rare F1"] == "cannot_tell", "six rows"
+    many = answers(2000, ALL, 1)
+    sure = judged(many, before=Before("v1", significance.compare_rows(many, many)), max_regression=0.1)
+    assert sure.verdict == "met"
+
+
 def test_a_version_before_that_cannot_be_compared_leaves_it_open() -> None:
     b = answers(80, ALL, 2)
     other = [{**row, "key": f"other {row['key']}"} for row in b]

@@ -95,6 +95,14 @@ def test_a_metric_of_the_tasks_own_decides_but_chooses_no_epoch(tmp_path: Path) 
     assert marks.selecting(made, tmp_path) == "chrf"
 
 
+def test_a_baseline_that_says_no_figure_is_refused() -> None:
+    for named in ("rule_based_0.65", "65%", 0.65, "rules.yaml", None):
+        assert marks.criteria(task("classification", ONE, baseline=named)).baseline == named
+    with pytest.raises(Invalid, match="the baseline rules_v2 says no figure") as refused:
+        marks.criteria(task("classification", ONE, baseline="rules_v2"))
+    assert "rule_based_0.65" in str(refused.value.mend)
+
+
 def test_a_class_that_is_none_may_not_lose_anything() -> None:
     assert marks.criteria(task("classification", ONE, max_regression={"a": 0.1, "*": 0.2}))
     with pytest.raises(Invalid, match="the class aa is none of the task") as refused:
