@@ -41,6 +41,7 @@ def others(row: Row) -> Mapping[str, Any]:
 
 def _errors(kind: Kind, rows: Sequence[Row], found: Analysis | None) -> dict[str, Any]:
     by_key = {row["key"]: row for row in rows}
+    chosen: list[tuple[Row, Error | None]]
     if found:
         chosen = [(by_key[error.key], error) for error in found.errors if error.key in by_key]
     else:

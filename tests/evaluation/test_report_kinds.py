@@ -250,3 +250,19 @@ def test_a_report_needs_no_splits_and_no_diagnosis(project: Path, cli: Cli) -> N
     assert "organisation · missed" in folder.version("v2").report_path.read_text(encoding="utf-8")
     write_rows(folder.version("v2").predictions_path, [{"key": "k", "gold": "a label", "predicted": "b"}])
     assert cli("report", "task", "v2").code == 1, "predictions of another kind"
+
+
+def test_mistakes_stand_beside_the_training_rows_like_them(project: Path, browser: Browser) -> None:
+    folder = finished.task(project / "reviews")
+    test = [json.loads(line) for line in folder.split("test").read_text(encoding="utf-8").splitlines()]
+    train = [{"text": row["text"].split(" ", 1)[1], "label": "positive"} for row in test[:15]]
+    write_rows(folder.split("train"), [*train, *({"text": f"{n} plain", "label": "neutral"} for n in range(15))])
+    page, _heard = opened(browser, report.write(folder, "v2"))
+    near = page.query_selector_all(".near")
+    assert near and not near[0].query_selector("ul").is_visible()  # type: ignore[union-attr]
+    page.keyboard.press("Tab")
+    near[0].query_selector("summary").press("Enter")  # type: ignore[union-attr]
+    assert re.search(r"→ positive line \d+ of train, similarity \d+%", near[0].inner_text())
+    page.emulate_media(media="print")
+    assert not page.is_visible("nav")
+    page.close()
