@@ -114,5 +114,6 @@ def _split(folder: TaskFolder, name: str, rows: list[dict[str, Any]], task: Task
     label = task.label_field
     if label is not None:
         for row in rows:
-            counts[lines.label_key(row[label])] += 1
+            for one in lines.labels_of(row, label):
+                counts[one] += 1
     return SplitFile(rows=len(rows), sha256=files.sha256_file(folder.split(name)), class_distribution=counts)

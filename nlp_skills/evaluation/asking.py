@@ -25,6 +25,8 @@ UNCONSTRAINED_ROWS = 200
 # The file of the answers so far, and of those to the other questions of a round.
 ANSWERS = "predictions"
 _OTHERS = ("unconstrained", "valid")
+# How much of what a model says must be among the lists of labels, for their shares to be probabilities of labels.
+_SOUND = 0.5
 # Rows of valid that a threshold is chosen by.
 _VALID_ROWS = 500
 
@@ -58,10 +60,9 @@ class Asking:
             Problem: what the scorer raises; the answers until then are kept.
         """
         chosen = self.chosen
-        way, answers = self._answers()
-        taken_from = None
-        if chosen.kind == "labels" and way == "likelihood":
-            taken_from = self._threshold()
+        taken_from = self._threshold() if chosen.kind == "labels" and self.way == "likelihood" else None
+        way, answers = self._answers(listed=chosen.kind != "labels" or taken_from is not None)
+        if taken_from is not None:
             answers = [above(answer, taken_from, least=chosen.fewest_labels) for answer in answers]
         free: dict[int, Answer] = {}
         if way == "constrained":
@@ -75,10 +76,14 @@ class Asking:
         )
         return Given(answers, asked, free)
 
-    def _answers(self) -> tuple[Way, list[Answer]]:
-        title, rows = _("evaluate {version}", version=self._name), self.chosen.test
+    def _answers(self, *, listed: bool) -> tuple[Way, list[Answer]]:
+        """The test rows' answers and how they were had; `listed`: as shares of the lists of labels, where these are known."""
+        title, chosen = _("evaluate {version}", version=self._name), self.chosen
+        rows, way = chosen.test, self.way
+        if not listed:
+            way = way_of(chosen.kind, chosen.renderer, self.scorer.ways, None)
         try:
-            return self.way, self._ask(ANSWERS, rows, self.way, title)
+            return way, self._ask(ANSWERS, rows, way, title)
         except NoGrammar as problem:
             progress.notice(f"{problem.message}: {problem.cause}")
             return "free", self._ask(ANSWERS, rows, "free", title)
@@ -122,13 +127,20 @@ class Asking:
             asked.append(chosen.sampling.model_dump(mode="json"))
         return Partial(self.folder / f"{name}.partial", model.digest(asked))
 
-    def _threshold(self) -> float:
-        """By the rows of valid; where there are none, a half."""
+    def _threshold(self) -> float | None:
+        """By the rows of valid; where there are none, a half.
+
+        None where the model mostly says other things than the lists it was asked about: their shares of what is left
+        would mean nothing, and it has to answer in its own words.
+        """
         rows = _labelled(self.chosen)
         rows = [rows[place] for place in spread(len(rows), _VALID_ROWS)]
         if not rows:
             return HALF
         answers = self._ask("valid", rows, "likelihood", _("choose a threshold on valid"))
+        if sum(answer.valid or 0.0 for answer in answers) < _SOUND * len(answers):
+            progress.notice(_("the model mostly says other things than lists of labels it knows: it answers in words"))
+            return None
         gold = [self.chosen.right(row) for row in rows]
         return threshold.best(gold, answers, self.chosen.labels, self.chosen.criteria.primary_metric)
 
