@@ -77,7 +77,7 @@ class Asking:
         return Given(answers, asked, free)
 
     def _answers(self, *, listed: bool) -> tuple[Way, list[Answer]]:
-        """The test rows' answers and how they were had; `listed`: as shares of lists of labels, where these are known."""
+        """The test rows' answers, and how they were had; `listed`: as shares of lists, where all lists are known."""
         title, chosen = _("evaluate {version}", version=self._name), self.chosen
         rows, way = chosen.test, self.way
         if not listed:

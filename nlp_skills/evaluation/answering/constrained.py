@@ -11,7 +11,6 @@ from nlp_skills.extras import need
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import OutputFormat
 
-
 # Where in xgrammar's own sources a message comes from, and when.
 _PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
