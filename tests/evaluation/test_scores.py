@@ -52,7 +52,7 @@ def marked(kind: Kind, rows: int, seed: int = 1) -> Sheet:
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found", "ignore:y_pred contains classes")
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "other", None])), min_size=1, max_size=60))
 def test_one_label_a_row_is_scored_as_scikit_learn_does(rows: list[tuple[str, str | None]]) -> None:
     gold, said = [true for true, _given in rows], [given or "?" for _true, given in rows]
@@ -77,7 +77,7 @@ def test_one_label_a_row_is_scored_as_scikit_learn_does(rows: list[tuple[str, st
 label_sets = st.sets(st.sampled_from(LABELS))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(label_sets, label_sets), min_size=1, max_size=40))
 def test_several_labels_a_row_are_scored_as_scikit_learn_does(rows: list[tuple[set[str], set[str]]]) -> None:
     columns = MultiLabelBinarizer(classes=LABELS)
