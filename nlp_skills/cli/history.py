@@ -32,7 +32,7 @@ def history(folder: TaskFolder, as_json: bool) -> None:
     from nlp_skills.workspace import listing
 
     task, rows = folder.task(), listing.versions(folder)
-    metric = task.success_criteria.primary_metric
+    metric = task.metric
     if as_json:
         entries = [_plain(row) for row in rows]
         frame.emit({"task": task.task_name, "version": task.version, "primary_metric": metric, "versions": entries})

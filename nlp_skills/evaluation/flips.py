@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from nlp_skills.evaluation import shown
 from nlp_skills.evaluation.significance import right
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 Row = Mapping[str, Any]
 

@@ -7,11 +7,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import kinds, metrics, own_metrics
+from nlp_skills.evaluation import metrics, own_metrics
 from nlp_skills.extras import need
 from nlp_skills.i18n import _
+from nlp_skills.schema import kinds
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import SuccessCriteria, Task
-from nlp_skills.schema.version import Kind
 
 EXACT = "exact_match"
 PARSED = "parse_rate"
@@ -32,19 +33,12 @@ NAMES: dict[Kind, tuple[str, ...]] = {
 }  # fmt: skip
 # Less of it is better, so it cannot be asked to reach anything.
 _LESS_IS_BETTER = ("ece", "brier")
-# What schema and command line write where nobody chose; a task without classes is then judged by its kind's own.
-_UNCHOSEN = "macro_f1"
 _PACKAGES: dict[Kind, tuple[str, ...]] = {"spans": ("nervaluate",), "text": ("sacrebleu", "rouge_score")}
 
 
 def kind(task: Task) -> Kind:
     """What an answer of this task is."""
     return kinds.of(task.task_type, task.output_format)
-
-
-def usual(task: Task) -> str:
-    """What a task is judged by that chose nothing."""
-    return next(name for name in _possible(task) if name not in _LESS_IS_BETTER)
 
 
 def primary(task: Task, root: Path | None = None) -> str:
@@ -55,13 +49,7 @@ def primary(task: Task, root: Path | None = None) -> str:
     Raises:
         Invalid: it is none that we compute for such a task.
     """
-    return _known(named(task), "success_criteria.primary_metric", task, root)
-
-
-def named(task: Task) -> str:
-    """As `primary`, but a name that nobody computes stays what it is."""
-    wanted = task.success_criteria.primary_metric
-    return usual(task) if wanted == _UNCHOSEN and kind(task) not in ("label", "labels") else wanted
+    return _known(task.metric, "success_criteria.primary_metric", task, root)
 
 
 def selecting(task: Task, root: Path) -> str:
@@ -74,7 +62,11 @@ def selecting(task: Task, root: Path) -> str:
     packages = _PACKAGES.get(kind(task), ())
     need("quality", *packages)
     name = primary(task, root)
-    return name if name in NAMES[kind(task)] and name not in _probable(task) else usual(task)
+    return (
+        name
+        if name in NAMES[kind(task)] and name not in _probable(task)
+        else kinds.usual_metric(task.task_type, task.output_format)
+    )
 
 
 def criteria(task: Task, root: Path | None = None) -> SuccessCriteria:

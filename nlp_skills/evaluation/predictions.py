@@ -17,7 +17,7 @@ from typing import Any
 
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 Row = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from nlp_skills.evaluation.scores import spans
 from nlp_skills.evaluation.scores.places import Mention, Span, located, texts_of
 from nlp_skills.i18n import _
 from nlp_skills.pages import harmless
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 TEXT_LENGTH = 280
 _TYPE_LENGTH = 40

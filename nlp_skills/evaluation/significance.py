@@ -17,7 +17,7 @@ from nlp_skills.evaluation.scores import resampling, sheet
 from nlp_skills.evaluation.scores.sheet import EXACT, PARSED, Sheet
 from nlp_skills.extras import need
 from nlp_skills.i18n import _
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 if TYPE_CHECKING:
     from nlp_skills.evaluation.metrics import Counts, Floats

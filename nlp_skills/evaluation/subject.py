@@ -12,13 +12,15 @@ from nlp_skills.data import rows as lines
 from nlp_skills.data import snapshot
 from nlp_skills.data.render import Renderer
 from nlp_skills.errors import Invalid, Problem
-from nlp_skills.evaluation import generation, kinds, marks, model, own_metrics
+from nlp_skills.evaluation import forms, generation, marks, model, own_metrics
 from nlp_skills.evaluation.answering import candidates
 from nlp_skills.evaluation.answering.candidates import Candidate
 from nlp_skills.evaluation.own_metrics import Own
 from nlp_skills.i18n import _
+from nlp_skills.schema import kinds
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import PLACEHOLDER, Evaluation, SuccessCriteria, Task
-from nlp_skills.schema.version import Kind, ModelInfo, Sampling, SplitFile
+from nlp_skills.schema.version import ModelInfo, Sampling, SplitFile
 from nlp_skills.workspace import lifecycle, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -94,7 +96,7 @@ class Subject:
 
     def right(self, row: Row) -> Any:
         """A row's right answer, in its kind's form."""
-        return kinds.form(self.kind, self.info.output_format, row)
+        return forms.of(self.kind, self.info.output_format, row)
 
     @cached_property
     def listed(self) -> list[Candidate] | None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from nlp_skills.evaluation import significance, words
 from nlp_skills.evaluation.marks import NAMES, PARSED, UNCONSTRAINED
 from nlp_skills.i18n import _
-from nlp_skills.schema.version import Check, Kind, Results
+from nlp_skills.schema.kinds import Kind
+from nlp_skills.schema.version import Check, Results
 
 _SHOWN: dict[Kind, tuple[str, ...]] = {
     "label": ("macro_f1", "accuracy", "mcc"),

@@ -16,7 +16,7 @@ from typing import Any
 from nlp_skills import files, progress
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.evaluation import asked as asking
-from nlp_skills.evaluation import kinds, marks, model
+from nlp_skills.evaluation import forms, marks, model
 from nlp_skills.extras import need
 from nlp_skills.i18n import _
 from nlp_skills.learning_curve import drawing, outlook, subsets
@@ -162,7 +162,7 @@ def _subject(folder: TaskFolder, name: str | None) -> _Subject:
     asked = Asked(
         kind,
         task.labels if labelled else [],
-        [kinds.form(kind, task.output_format, row) for row in valid],
+        [forms.of(kind, task.output_format, row) for row in valid],
         metric,
         texts=[[str(row[name]) for name in task.input_fields] for row in valid],
         language=task.language,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nlp_skills.evaluation import metrics
 from nlp_skills.evaluation.scores import sheet
 from nlp_skills.learning_curve import law
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 if TYPE_CHECKING:
     from nlp_skills.evaluation.metrics import Floats

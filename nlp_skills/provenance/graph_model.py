@@ -107,7 +107,7 @@ def read(folder: TaskFolder) -> Graph:
         Invalid: task.yaml is wrong.
     """
     task, problems = folder.task(), list[Problem]()
-    metric = task.success_criteria.primary_metric
+    metric = task.metric
     known: dict[str, Version] = {}
     data: dict[str, Data] = {}
     for name in folder.version_names():

@@ -218,7 +218,7 @@ def _reason(original: Original, made: Reproduction) -> str:
     """The verdict and the figures it rests on, for the record."""
     found, parts = made.verdict, [f"environment: {made.environment}"]
     parts.append(f"same files: {sum(one.same for one in found.files)} of {len(found.files)}")
-    primary = original.folder.task().success_criteria.primary_metric
+    primary = original.folder.task().metric
     parts += [f"{one.name} {one.recorded:.4f} → {one.again:.4f}" for one in found.figures if one.name == primary]
     if found.rows:
         parts.append(f"other answers: {found.rows.others} of {found.rows.compared}")

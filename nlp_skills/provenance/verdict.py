@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from nlp_skills import files
-from nlp_skills.evaluation import marks, significance
+from nlp_skills.evaluation import significance
 from nlp_skills.i18n import _
 from nlp_skills.provenance import surroundings
 from nlp_skills.provenance.original import Original
@@ -142,7 +142,7 @@ def _rows(original: Original, again: VersionFolder) -> Rows | None:
     if wanted and files.sha256_file(path) != wanted:
         return None
     task = original.folder.task()
-    found = significance.between(original.version, again, marks.named(task), task.language)
+    found = significance.between(original.version, again, task.metric, task.language)
     if found["verdict"] == "not_comparable":
         return None
     return Rows(

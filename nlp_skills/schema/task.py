@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from nlp_skills.i18n import _
+from nlp_skills.schema import kinds
 from nlp_skills.schema.document import Document, Model
 from nlp_skills.schema.source import LlmSettings
 from nlp_skills.schema.training import Training
@@ -296,6 +297,17 @@ class Task(Document):
         if clash:
             raise ValueError(_("{name} is both an input field and an output property", name=min(clash)))
         return self
+
+    @property
+    def metric(self) -> str:
+        """The metric that decides: the primary one, or the kind's own where nobody chose one.
+
+        `macro_f1` is what stands there where nobody did, and a task without labels has none.
+        """
+        chosen, kind = self.success_criteria.primary_metric, kinds.of(self.task_type, self.output_format)
+        if chosen == "macro_f1" and kind not in ("label", "labels"):
+            return kinds.usual_metric(self.task_type, self.output_format)
+        return chosen
 
     @property
     def input_fields(self) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from nlp_skills.schema.data_lock import LockedSource
 from nlp_skills.schema.document import Document, Model
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import OutputFormat
 
 SPLITS = ("train", "valid", "test")
@@ -128,9 +129,6 @@ class Verdict(Model):
         return value
 
 
-Kind = Literal["label", "labels", "spans", "fields", "text"]
-
-
 class Sampling(Model):
     """How text was drawn from the model; temperature 0 always takes the likeliest token."""
 
@@ -175,8 +173,9 @@ class Results(Document):
 
     `fingerprint` hashes what was asked of which model: weights, base model, prompt format and test file.
     `kind` is what an answer is: one label, several, spans of the text, fields, or a text of its own.
-    `per_class` has classes, types of entities and relations, or properties; `class_intervals` are those of their F1. `calibration` are the bins of a reliability plot;
-    `curves` may hold `roc`, `pr` (precision over recall) and `abstention` (accuracy over the share answered).
+    `per_class` has classes, types of entities and relations, or properties; `class_intervals` are those of their F1.
+    `calibration` are the bins of a reliability plot; `curves` may hold `roc`, `pr` (precision over recall) and
+    `abstention` (accuracy over the share answered).
     """
 
     version: str

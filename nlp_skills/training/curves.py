@@ -189,7 +189,7 @@ def metric_of(version: VersionFolder, lines: Sequence[dict[str, Any]]) -> str | 
     with contextlib.suppress(OSError, Problem):
         from nlp_skills.schema.task import Task
 
-        wanted.insert(0, f"eval_{Task.load(version.task_root / 'task.yaml').success_criteria.primary_metric}")
+        wanted.insert(0, f"eval_{Task.load(version.task_root / 'task.yaml').metric}")
     return next((name for name in wanted if name in measured), None)
 
 

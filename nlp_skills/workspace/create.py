@@ -10,9 +10,9 @@ from typing import Any
 from nlp_skills import files
 from nlp_skills.errors import Usage
 from nlp_skills.i18n import _
-from nlp_skills.schema import yaml
+from nlp_skills.schema import kinds, yaml
 from nlp_skills.schema.data_source import DataSource
-from nlp_skills.schema.task import NAME, Strategy, Task, TaskType, Versioning
+from nlp_skills.schema.task import NAME, OutputFormat, Strategy, Task, TaskType, Versioning
 from nlp_skills.workspace import digest, naming
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -39,7 +39,7 @@ class Wish:
     goal: str | None = None
     base_model: str = DEFAULT_BASE_MODEL
     training: dict[str, Any] = field(default_factory=dict)
-    primary_metric: str = "macro_f1"
+    primary_metric: str | None = None
     threshold: float | None = None
     baseline: str | None = None
     strategy: Strategy = "semantic"
@@ -139,8 +139,9 @@ def _training(wish: Wish) -> dict[str, Any]:
 
 
 def _criteria(wish: Wish) -> dict[str, Any]:
+    usual = kinds.usual_metric(wish.task_type, OutputFormat.model_validate(_output_format(wish)))
     return {
-        "primary_metric": wish.primary_metric,
+        "primary_metric": wish.primary_metric or usual,
         **_present({"threshold": wish.threshold, "baseline": wish.baseline}),
     }
 

@@ -37,7 +37,7 @@ class Brief:
     @classmethod
     def of(cls, task: Task) -> Brief:
         """The same of a task.yaml that was read whole."""
-        metric = task.success_criteria.primary_metric
+        metric = task.metric
         return cls(task.task_name, task.version, task.status, task.task_type, task.domain, metric, task.updated)
 
 
@@ -67,7 +67,7 @@ def write(folder: TaskFolder) -> None:
             "output": {name: field.model_dump(exclude_none=True) for name, field in fields.items()},
             "label_field": task.label_field,
             "checks": checks,
-            "primary_metric": task.success_criteria.primary_metric,
+            "primary_metric": task.metric,
             "threshold": task.success_criteria.threshold,
         },
     )

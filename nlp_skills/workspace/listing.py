@@ -296,7 +296,7 @@ ORDERS: dict[str, tuple[Callable[[TaskRow], Any], bool]] = {
 def versions(folder: TaskFolder) -> list[VersionRow]:
     """Every version, newest first."""
     task = folder.task()
-    metric = task.success_criteria.primary_metric
+    metric = task.metric
     return [
         _version_row(folder.version(name), metric, current=name == task.version)
         for name in reversed(folder.version_names())

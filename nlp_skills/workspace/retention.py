@@ -202,7 +202,7 @@ def _keep_by_retention(task: Task, versions: list[_Version]) -> None:
         if retention.keep_deployed and version.was_deployed:
             version.keep("was_deployed", _("was deployed"))
     if retention.keep_best and (best := _best(newest)):
-        metric = task.success_criteria.primary_metric
+        metric = task.metric
         shown = f"{best.value:.3f}" if metric == "mcc" else f"{best.value:.1%}"
         best.keep("best", _("best by {metric}: {value}", metric=metric, value=shown))
 
@@ -277,7 +277,7 @@ def _read(found: _Version, task: Task) -> None:
         found.begins_with = [_resolved(path) for path in (begun.adapter, begun.merged) if path.is_dir()]
     times = [results and results.created, info and info.created, status and (status.ended or status.updated)]
     found.touched = max([found.created, *(_aware(time) for time in times if time)])
-    value = listing.metric_value(place, task.success_criteria.primary_metric)
+    value = listing.metric_value(place, task.metric)
     found.value = value if value is not None and math.isfinite(value) else None
     found.was_deployed = _was_deployed(task, place.name, lineage)
 

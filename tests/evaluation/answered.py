@@ -10,9 +10,9 @@ from conftest import write_rows
 
 from nlp_skills import files
 from nlp_skills.data import snapshot
-from nlp_skills.evaluation import kinds
+from nlp_skills.evaluation import forms
 from nlp_skills.evaluation.scores import intervals, sheet
-from nlp_skills.schema import yaml
+from nlp_skills.schema import kinds, yaml
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import Results, Verdict
@@ -51,7 +51,7 @@ def task(
     version.root.mkdir(parents=True)
     Config(base_model="none/none", max_length=128).save(version.config_path)
     kind = kinds.of(read.task_type, read.output_format)
-    gold = [kinds.form(kind, read.output_format, row) for row in test]
+    gold = [forms.of(kind, read.output_format, row) for row in test]
     write_rows(version.predictions_path, _lines(test, gold, predicted, probabilities))
     labels = read.output_format.labels if kind in ("label", "labels") else ()
     marked = sheet.of(kind, gold, predicted, labels=labels, texts=[{"text": row["text"]} for row in test])

@@ -17,11 +17,11 @@ import pytest
 import torch
 from conftest import LABELS, Ran, reviews, write_rows
 
-from nlp_skills.evaluation import generation, kinds, likelihood
+from nlp_skills.evaluation import generation, likelihood
 from nlp_skills.evaluation.answering import candidates, constrained, threshold
 from nlp_skills.evaluation.answering.ask import above
 from nlp_skills.evaluation.answering.scorer import Answer
-from nlp_skills.schema import yaml
+from nlp_skills.schema import kinds, yaml
 from nlp_skills.schema.task import OutputFormat
 from nlp_skills.schema.version import Sampling
 from nlp_skills.workspace import lock

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page
 from nlp_skills import i18n
 from nlp_skills.evaluation import comparison, report, shown
 from nlp_skills.schema import yaml
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 Cli = Callable[..., Ran]
 

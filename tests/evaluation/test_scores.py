@@ -17,7 +17,7 @@ from nlp_skills.evaluation import metrics
 from nlp_skills.evaluation.scores import intervals, sheet
 from nlp_skills.evaluation.scores.probabilities import Sureness
 from nlp_skills.evaluation.scores.sheet import Sheet
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 LABELS = ["正面", "neutral", "negative"]
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "我", "們", "在", "今", "天"]

@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, m
 from nlp_skills import errors, i18n
 from nlp_skills.evaluation import predictions, significance
 from nlp_skills.evaluation.scores import sheet
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 LABELS = ["a", "b", "c"]
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from nlp_skills import progress
 from nlp_skills.data.render import Renderer
-from nlp_skills.evaluation import kinds
+from nlp_skills.evaluation import forms
 from nlp_skills.evaluation.answering import candidates
 from nlp_skills.evaluation.answering.candidates import Candidate
 from nlp_skills.evaluation.answering.partial import Partial
 from nlp_skills.evaluation.answering.scorer import Answer, Likely, Question, Said, Scorer, Way
-from nlp_skills.schema.version import Kind, Sampling
+from nlp_skills.schema.kinds import Kind
+from nlp_skills.schema.version import Sampling
 
 Row = Mapping[str, Any]
 
@@ -101,7 +102,7 @@ def _read(said: Said, kind: Kind, renderer: Renderer) -> Answer:
     """What a text says. One that was cut off is no answer, whatever it looks like, unless it is a text."""
     values = None if said.cut and kind != "text" else renderer.parse(said.text)
     return Answer(
-        predicted=None if values is None else kinds.form(kind, renderer.output_format, values),
+        predicted=None if values is None else forms.of(kind, renderer.output_format, values),
         raw=said.text,
         probability=None if said.probability is None else float(f"{said.probability:.6g}"),
         prompt_sha256=said.prompt_sha256,

@@ -8,8 +8,8 @@ from nlp_skills.data import entities
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.evaluation.baselines.rules import rule_file
 from nlp_skills.i18n import _
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import Task
-from nlp_skills.schema.version import Kind
 
 MAJORITY = "majority"
 TFIDF = "tfidf_logreg"

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nlp_skills.evaluation import kinds
+from nlp_skills.evaluation import forms
 from nlp_skills.evaluation.baselines import gazetteer
 from nlp_skills.evaluation.baselines.choice import GAZETTEER, MAJORITY, TFIDF
 from nlp_skills.evaluation.baselines.similar import nearest, texts_of, unspaced, vectoriser
 from nlp_skills.extras import need
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import OutputFormat
-from nlp_skills.schema.version import Kind
 
 Row = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ class Fitting:
         """The answers of the baseline of that name to every test row, in the form of the kind."""
         if name == GAZETTEER:
             return gazetteer.answers(self.train, self.test, self.fields, self.output)
-        right = [kinds.form(self.kind, self.output, row) for row in self.train]
+        right = [forms.of(self.kind, self.output, row) for row in self.train]
         if name == MAJORITY:
             return self._majority(right)
         texts, questions = texts_of(self.train, self.fields), texts_of(self.test, self.fields)

@@ -26,8 +26,8 @@ from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.evaluation.baselines import rule_matching
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import SuccessCriteria
-from nlp_skills.schema.version import Kind
 
 # Of a field so much is looked at, and so long a rule may take for all rows together, of the processor's time.
 MOST_CHARACTERS = 20_000

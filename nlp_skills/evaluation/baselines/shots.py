@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from nlp_skills.data import snapshot
 from nlp_skills.data.render import Message, Renderer, tokenise
-from nlp_skills.evaluation import kinds
-from nlp_skills.schema.version import Kind
+from nlp_skills.evaluation import forms
+from nlp_skills.schema.kinds import Kind
 
 if TYPE_CHECKING:
     from nlp_skills.evaluation.answering.scorer import Scorer
@@ -84,7 +84,7 @@ def _most(loaded: Any) -> int | None:
 
 
 def _classes(kind: Kind, plain: Renderer, row: Row) -> list[str]:
-    answer = kinds.form(kind, plain.output_format, row)
+    answer = forms.of(kind, plain.output_format, row)
     if kind in ("label", "labels"):
         return [answer] if isinstance(answer, str) else list(answer)
     if kind != "spans":

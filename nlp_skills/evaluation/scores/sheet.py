@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nlp_skills.evaluation import metrics
-from nlp_skills.schema.version import ClassMetrics, Kind
+from nlp_skills.schema.kinds import Kind
+from nlp_skills.schema.version import ClassMetrics
 
 if TYPE_CHECKING:
     from nlp_skills.evaluation.metrics import Counts, Floats

@@ -95,7 +95,8 @@ def _field_slips(material: Material, row: int, gold: Mapping[str, Any], given: M
         if answers.same(value, given.get(name)):
             continue
         # Values that are chosen from a list can be confused; of others every one would be a sort of its own.
-        if material.output.schema_[name].choices and isinstance(value, str) and isinstance(given.get(name), str):
+        part = material.output.schema_.get(name)
+        if part and part.choices and isinstance(value, str) and isinstance(given.get(name), str):
             yield Slip(row, "field", value, given[name], _cost(material, value, given[name]), name)
         else:
             yield Slip(row, "field", None, None, 1.0, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from nlp_skills.schema.version import Kind
+from nlp_skills.schema.kinds import Kind
 
 # `confused`: one label for another. `missed` and `spurious`: a label, an entity or a relation that was not given, or
 # given where there is none. `boundary` and `type`: an entity whose ends or type are wrong, or both. `field`: a property

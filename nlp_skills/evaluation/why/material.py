@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from nlp_skills.data import rows as lines
 from nlp_skills.data import snapshot
 from nlp_skills.errors import Invalid
-from nlp_skills.evaluation import kinds, predictions
+from nlp_skills.evaluation import forms, predictions
 from nlp_skills.evaluation.baselines.similar import Known, texts_of, unspaced
 from nlp_skills.evaluation.scores import sheet as sheets
 from nlp_skills.evaluation.scores.sheet import Sheet
 from nlp_skills.i18n import _
+from nlp_skills.schema.kinds import Kind
 from nlp_skills.schema.task import PLACEHOLDER, Evaluation, OutputFormat, Task
-from nlp_skills.schema.version import Kind, Results
+from nlp_skills.schema.version import Results
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Material:
     @cached_property
     def train_answers(self) -> list[Any]:
         """The right answers of train, in the form of the kind."""
-        return [kinds.form(self.kind, self.output, row) for _line, row in self.train]
+        return [forms.of(self.kind, self.output, row) for _line, row in self.train]
 
     @cached_property
     def known(self) -> Known:
