@@ -34,7 +34,9 @@ _TEXT = 60
 @frame.option(
     "--slice", "column", metavar="COLUMN", help=N_("Slice the test rows by this column alone, such as annotator.")
 )
-@frame.option("--limit", type=click.IntRange(min=1), help=N_("So many of each list; left out, 10 and in JSON all."))
+@frame.option(
+    "--limit", type=click.IntRange(min=1), help=N_("How many of each list to show; left out, 10, and in JSON all.")
+)
 @frame.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

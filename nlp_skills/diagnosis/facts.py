@@ -94,7 +94,7 @@ class Facts:
             return None
         train = {**self.snapshot.splits}.get("train") if self.snapshot else None
         if train is not None and found.get("train_rows") != train.rows:
-            why = _("it was made with other rows: {rows}", rows=found.get("train_rows"))
+            why = _("it was made with other training rows")
             self.unseen.append(Unseen(_("the learning curve"), why, f"nlp-skills learning-curve {self.name}"))
             return None
         return found

@@ -152,7 +152,7 @@ def _test_size(facts: Facts) -> Iterator[Finding]:
     evidence = [_check(facts, check) for check in unsure]
     have = facts.results.test_rows
     text = _("more test rows (split: test_rows: growing in data_source.yaml lets new rows into test)")
-    effect = _("the gate can tell; the model gets no better")
+    effect = _("the success criteria can be judged; the model gets no better")
     if needed > have:
         text = _("test rows: {needed} instead of {have} (split: test_rows: growing in data_source.yaml lets new rows "
                  "into test)", needed=needed, have=have)  # fmt: skip
@@ -255,7 +255,7 @@ def _test_labels(facts: Facts) -> Iterator[Finding]:
         _("look at these rows; what is wrong is put right at its source"),
         [("nlp-skills", "audit", facts.name), ("nlp-skills", "regenerate", facts.name)],
     )
-    effect = _("figures that are truer: at most {share:.1%} of the rows would count as right besides",
+    effect = _("truer figures: at most {share:.1%} more of the rows would count as right",
                share=len(doubted) / rows)  # fmt: skip
     effort = proposals.labelling(facts, len(doubted))
     yield made("test_labels", [evidence], change=change, effect=effect, effort=effort)

@@ -61,7 +61,11 @@ def _paths(root: Path) -> list[Path]:
 def _load(root: Path, path: Path) -> Own:
     name, inside = path.stem, files.inside(root, f"{FOLDER}/{path.name}")
     if not name.isidentifier():
-        raise Invalid(_("a metric's name is a name of Python: {name}", name=name), file=path, mend=_("rename the file"))
+        raise Invalid(
+            _("a metric's file is named as a function may be in Python: {name} is not", name=name),
+            file=path,
+            mend=_("rename the file"),
+        )
     module = _module(name, inside)
     function = getattr(module, name, None)
     if not callable(function):
@@ -111,7 +115,7 @@ def _with(sheet: Sheet, one: Own, gold: Sequence[Any], predicted: Sequence[Any],
         chosen = ([side[place] for place in places] for side in (gold, predicted, rows))
         drawn = _call(one, *chosen)
         if isinstance(drawn, list):
-            raise _strange(one, _("a figure of all rows, and a list of some of them"))
+            raise _strange(one, _("it gave one number for all rows, and a list for some of them"))
         return drawn
 
     return replace(sheet, names=names, alone={**sheet.alone, one.name: alone})
