@@ -13,6 +13,7 @@ from nlp_skills.diagnosis import proposals, rules
 from nlp_skills.diagnosis.facts import Facts
 from nlp_skills.diagnosis.finding import Change, Evidence, Finding
 from nlp_skills.diagnosis.making import made
+from nlp_skills.evaluation import words
 from nlp_skills.i18n import _
 from nlp_skills.schema.version import Check
 
@@ -114,13 +115,13 @@ def _format(facts: Facts) -> Iterator[Finding]:
 
 def _unreadable(facts: Facts, figures: Mapping[str, float]) -> Iterator[Evidence]:
     where = facts.shown(facts.version.results_path)
-    for name, words in (
+    for name, saying in (
         ("parse_rate_unconstrained", _("without constraint")),
         ("parse_rate", _("as they were asked for")),
     ):
         value = figures.get(name)
         if value is not None and value < rules.READABLE:
-            text = _("answers {how} that the schema allows: {share:.1%}", how=words, share=value)
+            text = _("answers {how} that the schema allows: {share:.1%}", how=saying, share=value)
             yield Evidence(text, where, figures={name: value})
     share = figures.get("valid_answer_probability")
     if share is not None and share < rules.VALID_PROBABILITY:
@@ -205,10 +206,10 @@ def _beaten(facts: Facts, baseline: str, figure: float) -> tuple[Evidence, bool]
     metric = results.success.primary_metric
     ours, theirs = _alone(facts, baseline)
     chance = _sign_test(ours, theirs)
-    text = _("{metric} of {baseline} is {theirs:.1%}, of {version} {ours:.1%}; right on rows where the other is wrong: "
-             "{alone} and {own} (p = {chance:.2g})", metric=metric, baseline=baseline, theirs=figure,
-             version=facts.version.name, ours=results.success.value or 0.0, alone=theirs, own=ours,
-             chance=chance)  # fmt: skip
+    text = _("{metric} of {baseline} is {theirs}, of {version} {ours}; right on rows where the other is wrong: "
+             "{alone} and {own} (p = {chance:.2g})", metric=words.metric(metric), baseline=words.baseline(baseline),
+             theirs=words.figure(metric, figure), version=facts.version.name,
+             ours=words.figure(metric, results.success.value), alone=theirs, own=ours, chance=chance)  # fmt: skip
     figures = {"baseline": figure, "version": results.success.value or 0.0, "p": chance}
     # Where no row is right or wrong as a whole, the interval has to do.
     beyond = not ours + theirs and results.intervals.get(metric, (0.0, 1.0))[1] < figure
