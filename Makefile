@@ -21,7 +21,7 @@ demo: uv ## Fine-tune a real model on real reviews, twice, and compare the two
 test: uv ## Install everything, then lint and run every test
 	"$(UV)" sync --frozen --all-extras
 	$(MAKE) lint
-	$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
+	$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: uv ## ruff, its formatter and mypy
 	$(RUN) ruff check
