@@ -82,11 +82,22 @@ def learnt_by_heart() -> tuple[Splits, dict[str, Any], dict[str, Any]]:
     return {**found, "train": mislabelled(found["train"], 0.4)}, {"epochs": 25, "learning_rate": 4e-3}, {}
 
 
+def untold() -> tuple[Splits, dict[str, Any], dict[str, Any]]:
+    """Nothing in the prompt says which class a row is of."""
+    draw = random.Random(2)
+
+    def row(row: Row) -> Row:
+        return {"text": row["text"].rpartition(" is ")[0] + ".", "label": draw.choice(LABELS)}
+
+    return {name: [row(one) for one in rows] for name, rows in splits(120).items()}, {**WELL, "epochs": 5}, {}
+
+
 FAULTS: dict[str, Plant] = {
     "learning_rate_too_high": lambda: (splits(96), {"epochs": 4, "learning_rate": 0.05}, {}),
     "learning_rate_too_low": lambda: (splits(96), {"epochs": 6, "learning_rate": 2e-5}, {}),
     "too_few_epochs": lambda: (splits(96), {**WELL, "epochs": 1}, {}),
     "overfitting": learnt_by_heart,
+    "underfitting": untold,
     "rank_too_small": lambda: (splits(96), {"epochs": 6, "learning_rate": 4e-3, "lora": {"r": 1, "alpha": 2}}, {}),
     "class_imbalance": imbalanced,
     "label_noise": noisy,
