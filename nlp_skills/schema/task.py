@@ -302,12 +302,13 @@ class Task(Document):
     def metric(self) -> str:
         """The metric that decides: the primary one, or the kind's own where nobody chose one.
 
-        `macro_f1` is what stands there where nobody did, and a task without labels has none.
+        Tasks of the releases up to 0.4 say `macro_f1` whatever their kind; fields and texts have no classes to average.
         """
         chosen, kind = self.success_criteria.primary_metric, kinds.of(self.task_type, self.output_format)
-        if chosen == "macro_f1" and kind not in ("label", "labels"):
-            return kinds.usual_metric(self.task_type, self.output_format)
-        return chosen
+        usual = kinds.usual_metric(self.task_type, self.output_format)
+        # Types of entities are classes too, but nobody's first thought.
+        typed = usual == "entity_f1" and "primary_metric" in self.success_criteria.model_fields_set
+        return chosen if chosen != "macro_f1" or kind in ("label", "labels") or typed else usual
 
     @property
     def input_fields(self) -> list[str]:

@@ -10,14 +10,18 @@ from typing import Any
 from nlp_skills import files
 from nlp_skills.errors import Usage
 from nlp_skills.i18n import _
-from nlp_skills.schema import kinds, yaml
+from nlp_skills.schema import yaml
 from nlp_skills.schema.data_source import DataSource
-from nlp_skills.schema.task import NAME, OutputFormat, Strategy, Task, TaskType, Versioning
+from nlp_skills.schema.task import NAME, Strategy, Task, TaskType, Versioning
 from nlp_skills.workspace import digest, naming
 from nlp_skills.workspace.folder import TaskFolder
 
 SCHEMA_LINE = "# yaml-language-server: $schema=.nlp-skills/schemas/{document}.schema.json\n"
 DEFAULT_BASE_MODEL = "Qwen/Qwen3-4B"
+
+
+# As `Task.metric` has it, of the schemas that are written here.
+_USUAL_METRIC: dict[TaskType, str] = {"classification": "macro_f1", "extraction": "entity_f1", "generation": "chrf"}
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,8 @@ def _training(wish: Wish) -> dict[str, Any]:
 
 
 def _criteria(wish: Wish) -> dict[str, Any]:
-    usual = kinds.usual_metric(wish.task_type, OutputFormat.model_validate(_output_format(wish)))
     return {
-        "primary_metric": wish.primary_metric or usual,
+        "primary_metric": wish.primary_metric or _USUAL_METRIC[wish.task_type],
         **_present({"threshold": wish.threshold, "baseline": wish.baseline}),
     }
 
