@@ -152,12 +152,19 @@ class Outcome:
         try:
             yield seconds
         except BaseException:
-            # Before the first answer there is nothing to go on with.
             if self.begun():
                 with contextlib.suppress(Problem):
                     files.write_json(self.clock, {"fingerprint": self.fingerprint, "seconds": round(seconds(), 1)})
+            else:
+                self._leave()
             raise
         self.clock.unlink(missing_ok=True)
+
+    def _leave(self) -> None:
+        """Before the first answer there is nothing to go on with: not even a folder, of a name that was mistyped."""
+        with contextlib.suppress(OSError):
+            (self.folder / f"{asking.ANSWERS}.partial").unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def _stopped(self) -> float | None:
         """What a stopped stretch of the same question took."""
