@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nlp_skills import files, pages
+from nlp_skills import files, pages, progress
 from nlp_skills.errors import Problem, Unavailable, Usage
 from nlp_skills.evaluation import comparison_page, report_markdown, report_page, words
 from nlp_skills.evaluation.comparison import Comparison
@@ -74,10 +74,11 @@ def _context(
 
 
 def _analysis(folder: TaskFolder, version: str) -> Analysis | None:
-    """Why the version fails; None where its splits, or a package, are not there to tell."""
+    """Why the version fails; None, and a word about it, where its splits or a package are not there to tell."""
     try:
         return analysis.of(folder, version)
-    except (Problem, NotImplementedError):
+    except Problem as problem:
+        progress.notice(_("the report does not say why answers are wrong: {reason}", reason=problem.message))
         return None
 
 

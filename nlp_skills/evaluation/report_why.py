@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nlp_skills.evaluation import baselines, shown, words
+from nlp_skills.evaluation import baselines, shown, significance, words
 from nlp_skills.evaluation.shown import cut
 from nlp_skills.evaluation.why import words as sayings
 from nlp_skills.evaluation.why.findings import Analysis, Confusion, Doubt, Error, Neighbour, Slice
@@ -45,7 +45,7 @@ def _errors(kind: Kind, rows: Sequence[Row], found: Analysis | None) -> dict[str
     if found:
         chosen = [(by_key[error.key], error) for error in found.errors if error.key in by_key]
     else:
-        wrong = sorted((row for row in rows if row["gold"] != row["predicted"]), key=lambda row: -shown.confidence(row))
+        wrong = sorted((row for row in rows if not significance.right(row)), key=lambda row: -shown.confidence(row))
         chosen = [(row, None) for row in wrong]
     examples = [_example(kind, row, error) for row, error in chosen[:ERRORS]]
     return {"shown": examples, "count": _("{shown} of {total} mistakes", shown=len(examples), total=len(chosen))}
