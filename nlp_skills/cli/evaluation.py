@@ -181,8 +181,6 @@ def _conclusion(folder: TaskFolder, results: Results) -> list[str]:
         lines += [text for text in [judgement.beside_baseline(results, given, folder.task().language)] if text]
     if baselines.unfitted(folder, results):
         lines.append(_("no baselines were fitted: data/train.jsonl is not what this version was trained on"))
-    # Whoever is not there yet wants to know why; whoever is, wants to show it.
-    step = "diagnose" if results.success.verdict in ("not_met", "cannot_tell") else "report"
-    command = f"nlp-skills {step} {folder.task().task_name} --version {version.name}"
+    command = f"nlp-skills {judgement.next_step(results)} {folder.task().task_name} --version {version.name}"
     lines.append(_("next: {command}", command=command))
     return lines

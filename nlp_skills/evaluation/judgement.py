@@ -162,6 +162,11 @@ def beaten_by(results: Results) -> str | None:
     return best if results.baselines[best][results.success.primary_metric] >= value else None
 
 
+def next_step(results: Results) -> str:
+    """The command that helps on: whoever is not there yet wants to know why, whoever is wants to show it."""
+    return "diagnose" if results.success.verdict in ("not_met", "cannot_tell") else "report"
+
+
 def headline(results: Results) -> str:
     """The verdict in a few words."""
     gate, version = results.success.verdict, results.version

@@ -18,7 +18,7 @@ def answers(references: Sequence[str], predictions: Sequence[str]) -> tuple[list
     """
     right = [_read(text) for text in references]
     if None in right:
-        row = right.index(None)
+        row = right.index(None) + 1
         raise Usage(_("reference {number} is no JSON object", number=row), mend=_("give each as JSON text"))
     return right, [_read(text) for text in predictions]
 

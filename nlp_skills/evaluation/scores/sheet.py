@@ -6,6 +6,7 @@ interval, the difference of two versions and a slice of the rows all come from t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,7 +37,7 @@ class Ranked(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class Sheet(ABC):
     """Marked answers. `classes` are labels, types of entities and relations, or properties; none for texts.
 
     Rows that count alike share a cell: `cells` (cells, counts) are what the distinct rows count, `cell_of` (rows,) is
@@ -122,9 +123,9 @@ class Sheet:
         """F1 of every class on the last axis, from sums of `cells`."""
         return metrics.class_f1(*self.margins(sums))
 
+    @abstractmethod
     def of_sums(self, sums: Floats) -> dict[str, Floats]:
         """Every metric that is a function of sums of `cells`."""
-        raise NotImplementedError
 
 
 def shared_cells(columns: Sequence[Sequence[float]], width: int) -> tuple[Floats, Counts]:
