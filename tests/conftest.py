@@ -27,6 +27,7 @@ pytest_plugins = [
     "fixtures_sql",
     "fixtures_llm",
     "fixtures_rest",
+    "fixtures_ssh",
     "fixtures_training",
     "claude_code",
     "launching",

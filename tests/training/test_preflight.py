@@ -207,10 +207,10 @@ def test_no_configuration_names_the_command_that_makes_it(make_task: Callable[..
 @pytest.mark.parametrize(
     ("file", "change", "word"),
     [
-        ("task.yaml", {("execution",): {"type": "remote_ssh", "host": "gpu"}}, "remote_ssh"),
+        ("task.yaml", {("execution",): {"type": "remote_ssh", "host": "gpu"}}, "trained on gpu, not here"),
     ],
 )
-def test_what_this_release_cannot_do_is_said(ready: Ready, file: str, change: Any, word: str) -> None:
+def test_what_this_machine_is_not_to_do_is_said(ready: Ready, file: str, change: Any, word: str) -> None:
     folder = ready()
     yaml.change(folder.root / file, change)
     with pytest.raises(Unavailable, match=word) as refused:

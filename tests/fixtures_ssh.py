@@ -1,0 +1,219 @@
+"""A real OpenSSH server on loopback, and a link to it that can be cut, frozen and mended."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import pwd
+import select
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fixtures_sql import free_port
+from packages import program
+
+
+class Link:
+    """A port of this machine that leads to another one, until it is cut.
+
+    `cut` ends every connection and refuses new ones; `freeze` lets them be, and nothing passes; `mend` ends both.
+    `limit` cuts it by itself after so many more bytes.
+    """
+
+    def __init__(self, to: int) -> None:
+        self.to, self.up, self.frozen = to, True, False
+        self.passed = 0
+        self.limit: int | None = None
+        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        self.up = False
+        with self._lock:
+            for pair in self._pairs:
+                for one in pair:
+                    with contextlib.suppress(OSError):
+                        one.shutdown(socket.SHUT_RDWR)
+
+    def freeze(self) -> None:
+        self.frozen = True
+
+    def mend(self) -> None:
+        self.up, self.frozen, self.limit = True, False, None
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _address = self._listener.accept()
+                threading.Thread(target=self._carry, args=(near,), daemon=True).start()
+
+    def _carry(self, near: socket.socket) -> None:
+        if not self.up:
+            near.close()
+            return
+        try:
+            far = socket.create_connection(("127.0.0.1", self.to))
+        except OSError:
+            near.close()
+            return
+        with self._lock:
+            self._pairs.add((near, far))
+        try:
+            self._pass_on(near, far)
+        except OSError:
+            pass
+        finally:
+            with self._lock:
+                self._pairs.discard((near, far))
+            near.close()
+            far.close()
+
+    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
+        while self.up:
+            if self.frozen:
+                time.sleep(0.02)
+                continue
+            for one in select.select([near, far], [], [], 0.2)[0]:
+                found = one.recv(1 << 16)
+                if not found or not self.up:
+                    return
+                (far if one is near else near).sendall(found)
+                self.passed += len(found)
+                if self.limit is not None:
+                    self.limit -= len(found)
+                    if self.limit <= 0:
+                        self.cut()
+
+
+class Sshd:
+    """The server: its port, its key as known_hosts wants it, and the key that is let in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.key = folder / "id_ed25519"
+        self._process: subprocess.Popen[bytes] | None = None
+        _keygen(self.key)
+        self.new_host_key()
+
+    def new_host_key(self) -> None:
+        (self.folder / "host_key").unlink(missing_ok=True)
+        (self.folder / "host_key.pub").unlink(missing_ok=True)
+        _keygen(self.folder / "host_key")
+
+    def start(self) -> None:
+        settings = {
+            "Port": self.port,
+            "ListenAddress": "127.0.0.1",
+            "HostKey": self.folder / "host_key",
+            "AuthorizedKeysFile": f"{self.key}.pub",
+            "PidFile": "none",
+            "UsePAM": "no",
+            "StrictModes": "no",
+            "PasswordAuthentication": "no",
+            "PermitRootLogin": "prohibit-password",
+            "MaxStartups": "100",
+            "MaxSessions": "100",
+            "Subsystem": "sftp internal-sftp",
+        }
+        path = self.folder / "sshd_config"
+        path.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+        if not os.geteuid():
+            Path("/run/sshd").mkdir(exist_ok=True)
+        command = [
+            program(("/usr/sbin/sshd", "sshd"), "openssh-server"),
+            "-D",
+            "-f",
+            str(path),
+            "-E",
+            str(self.folder / "log"),
+        ]
+        self._process = subprocess.Popen(command)
+        for _attempt in range(500):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.02)
+        raise AssertionError("sshd does not answer")
+
+    def stop(self) -> None:
+        """End the server; sessions that it has open go on."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+    def known(self, port: int | None = None) -> str:
+        """The line of known_hosts by which it is known at a port."""
+        kind, key = (self.folder / "host_key.pub").read_text().split()[:2]
+        return f"[127.0.0.1]:{port or self.port} {kind} {key}\n"
+
+
+def _keygen(path: Path) -> None:
+    command = [program(("ssh-keygen",), "openssh-client"), "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
+    subprocess.run(command, check=True)
+
+
+@pytest.fixture(scope="session")
+def sshd_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    server = Sshd(tmp_path_factory.mktemp("sshd"))
+    server.start()
+    yield server
+    server.stop()
+
+
+class Far:
+    """The server as one test sees it: known to this test's home, reached through a link of its own.
+
+    The user there is who runs the tests, whose home there is the real one: `workdir` keeps a test's files in its own.
+    """
+
+    def __init__(self, server: Sshd, home: Path, workdir: Path) -> None:
+        self.server, self.home, self.workdir = server, home, workdir
+        self.link = Link(server.port)
+        self.ssh = home / ".ssh"
+        self.ssh.mkdir(mode=0o700)
+        shutil.copy(server.key, self.ssh / "id_ed25519")
+        self.known = self.ssh / "known_hosts"
+        self.known.write_text(server.known(self.link.port) + server.known())
+
+    @property
+    def host(self) -> str:
+        """As `execution.host` names it."""
+        return f"{getpass.getuser()}@127.0.0.1:{self.link.port}"
+
+
+@pytest.fixture
+def far(sshd_of_session: Sshd, tmp_path: Path) -> Iterator[Far]:
+    """The session's server. A test that changes or stops it takes one of its own: `Sshd(tmp_path)`."""
+    found = Far(sshd_of_session, tmp_path / "home", tmp_path / "far")
+    yield found
+    found.link.close()
+
+
+STRANGER = "nlpfar"
+
+
+@pytest.fixture(scope="session")
+def stranger() -> Iterator[pwd.struct_passwd]:
+    """A user of this machine with a home, no password and nothing in it. Needs root."""
+    if os.geteuid():
+        pytest.skip("only root can make a user")
+    name = f"{STRANGER}{os.getpid()}"
+    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
+    yield pwd.getpwnam(name)
+    subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+    subprocess.run(["userdel", "--remove", "--force", name], check=False, capture_output=True)
