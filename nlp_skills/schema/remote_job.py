@@ -20,7 +20,8 @@ class RemoteJob(Document):
 
     `place` is what people call the machine (user@server, or the cluster's name), `host` what SSH is given, `folder`
     the task's folder there, `workdir` the folder that everything of ours is in. `seen` is the last time that it
-    answered, `trouble` what went wrong the last time that it did not. `cluster` and `usd_per_hour` are a cloud's.
+    answered, `trouble` what went wrong the last time that it did not. `cluster` and `usd_per_hour` are a cloud's;
+    `cost_usd` is what this job cost, `cost_before_usd` what the training had cost before it.
     """
 
     id: str
@@ -43,3 +44,4 @@ class RemoteJob(Document):
     cluster: str | None = None
     usd_per_hour: float | None = None
     cost_usd: float | None = None
+    cost_before_usd: float | None = None

@@ -19,6 +19,7 @@ from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import Lineage, LineageRun, ModelInfo
 from nlp_skills.training import base_model, own_code
 from nlp_skills.training.device import Device, deterministic, peak_memory_gb, processor
+from nlp_skills.training.estimate import gpus
 from nlp_skills.training.fit import Fitted
 from nlp_skills.training.health import NanLoss
 from nlp_skills.training.job import Job
@@ -172,6 +173,9 @@ def record_setup(job: Job, device: Device) -> LineageRun:
         seed=config.seed,
         threads=device.threads,
         peak_memory_gb=before.peak_memory_gb if before else None,
+        seconds=before.seconds if before else None,
+        gpu_hours=before.gpu_hours if before else None,
+        cost_usd=before.cost_usd if before else None,
         by=lineage.whoami(),
         config_hash=lineage.config_hash(version.config_path),
         base_model_hash=job.base_hash,
@@ -202,6 +206,7 @@ def record_run(job: Job, begun: LineageRun, device: Device, recorder: Recorder, 
         "seconds": round(recorder.seconds, 1),
         "steps": status.step,
         "tokens": recorder.tokens,
+        **_price(job, begun, device, recorder),
         "peak_memory_gb": round(max(begun.peak_memory_gb or 0.0, _peak(device, fitted)), 2),
         "processes": job.processes if job.processes > 1 else None,
         "micro_batch": job.micro_batch,
@@ -212,6 +217,22 @@ def record_run(job: Job, begun: LineageRun, device: Device, recorder: Recorder, 
         "reason": status.reason,
     }
     lineage.record(job.version, run=begun.model_copy(update=ended))
+
+
+def _price(job: Job, begun: LineageRun, device: Device, recorder: Recorder) -> dict[str, float | None]:
+    """GPU hours over all stretches, with so many GPUs as each had, and what those of this one cost where the user has
+    said what one costs. `begun` has the stretches before; one that was killed is in the seconds only.
+    """
+    if device.type != "cuda":
+        return {}
+    recorded = min(begun.seconds or 0.0, recorder.seconds_before)
+    hours = (recorder.seconds - recorded) * job.processes / 3600
+    price = gpus.own_price(device.name, device.memory_bytes)
+    cost = (begun.cost_usd or 0.0) + hours * price if price is not None else begun.cost_usd
+    return {
+        "gpu_hours": round((begun.gpu_hours or 0.0) + hours, 4),
+        "cost_usd": None if cost is None else round(cost, 4),
+    }
 
 
 def _peak(device: Device, fitted: Fitted | None) -> float:

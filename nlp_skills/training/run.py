@@ -56,7 +56,7 @@ class Recorder:
         self.tokens = 0
         self.losses: list[float] = []
         self.pace = Pace()
-        self._before, self._begun = seconds, time.monotonic()
+        self.seconds_before, self._begun = seconds, time.monotonic()
         self._measured_at = 0
         self._written = 0.0
         self._lock = threading.RLock()
@@ -67,7 +67,7 @@ class Recorder:
     @property
     def seconds(self) -> float:
         """Seconds of work so far, over all stretches."""
-        return self._before + time.monotonic() - self._begun
+        return self.seconds_before + time.monotonic() - self._begun
 
     @property
     def final_loss(self) -> float | None:

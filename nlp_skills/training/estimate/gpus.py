@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from nlp_skills.errors import Usage
+from nlp_skills.errors import Problem, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 from nlp_skills.schema.document import Document, Model
@@ -129,3 +129,21 @@ def table() -> Table:
     Table.check({**said, "gpus": completed}, own, lines)
     merged = {**known, **{entry["name"]: entry for entry in completed}}
     return Table.check({**content, **said, "gpus": list(merged.values())}, own, {})
+
+
+def own_price(device: str, memory: float | None = None) -> float | None:
+    """US dollars an hour that the user's own table says of a device; None where it says nothing, or not surely.
+
+    Without `memory` (bytes), a device whose name several GPUs go by has no price.
+    """
+    try:
+        if not own_path().is_file():
+            return None
+        known, (said, _lines) = table(), yaml.read(own_path())
+    except Problem:
+        return None
+    gpu = known.of_device(device, memory)
+    if gpu is None or (memory is None and sum(one.matches(device) == gpu.matches(device) for one in known.gpus) > 1):
+        return None
+    priced = {str(entry["name"]) for entry in said.get("gpus") or [] if entry.get("price")}
+    return gpu.price.usd_per_hour if gpu.price and gpu.name in priced else None
