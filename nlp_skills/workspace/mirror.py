@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import hashlib
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,3 +41,13 @@ def at(root: Path) -> Mirror | None:
 def runs_here(folder: TaskFolder) -> bool:
     """Whether the task's steps run on this machine: task.yaml says so, or this is the machine they were sent to."""
     return folder.task().execution.type == "local" or at(folder.root) is not None
+
+
+def origin(folder: TaskFolder) -> str:
+    """Who sends a task from here: user@host:path."""
+    return f"{getpass.getuser()}@{socket.gethostname()}:{folder.root}"
+
+
+def name(folder: TaskFolder) -> str:
+    """What a task's mirror is called on a server: two tasks of one name from two places stay two."""
+    return f"{folder.root.name}-{hashlib.sha256(origin(folder).encode()).hexdigest()[:8]}"
