@@ -165,8 +165,22 @@ def _cells(row: TaskRow, name: str, *, named: bool) -> list[str]:
         value = words.figure(row.primary_metric, row.value)
         value = f"{words.metric(row.primary_metric)} {value}" if named else value
     day = row.updated.astimezone().strftime("%Y-%m-%d") if row.updated else "-"
-    state = f"{row.status} ({_('dead')})" if row.run == "dead" else row.status or "-"
-    return [one_line(name), state, row.version or "-", value, day]
+    return [one_line(name), _stands(row), row.version or "-", value, day]
+
+
+def _stands(row: TaskRow) -> str:
+    """The state; of a training, also where it goes on and what is wrong with it."""
+    notes = {
+        "dead": _("dead"),
+        "starting": _("starting"),
+        "ended": _("to be fetched"),
+        "lost": _("lost"),
+        "unknown": _("not heard of"),
+    }
+    about = [notes[row.run]] if row.run in notes and (row.place or row.run == "dead") else []
+    about += [_("on {place}", place=one_line(row.place)[:60])] if row.place else []
+    state = row.status or "-"
+    return f"{state} ({', '.join(about)})" if about else state
 
 
 _OPTIONS = {"status": "--status", "task_type": "--type", "domain": "--domain"}
@@ -224,6 +238,7 @@ def _plain(row: TaskRow) -> dict[str, Any]:
         "value": row.value,
         "updated": row.updated,
         "run": row.run,
+        "place": row.place,
     }
 
 

@@ -45,7 +45,8 @@ _LOG = re.compile(
 class TaskRow:
     """One task; `problem` says why the other fields could not be read. `value` is a fraction.
 
-    `run` is how the run of a task stands that is being trained: running, unknown (elsewhere), or dead.
+    `run` is how the run of a task stands that is being trained: running, unknown (elsewhere), or dead; starting, ended
+    (not fetched yet) or lost where it was sent to another machine, which `place` names.
     """
 
     name: str
@@ -58,6 +59,7 @@ class TaskRow:
     value: float | None = None
     updated: dt.datetime | None = None
     run: str | None = None
+    place: str | None = None
     problem: Problem | None = None
 
 
@@ -108,19 +110,29 @@ def _task_row(path: Path) -> TaskRow:
         return TaskRow(path.name, path, problem=_unreadable(error, path))
     return TaskRow(
         brief.name, path, brief.status, brief.version, brief.task_type, brief.domain,
-        brief.primary_metric, value, brief.updated, _run(path, brief),
+        brief.primary_metric, value, brief.updated, *_run(path, brief),
     )  # fmt: skip
 
 
-def _run(path: Path, brief: digest.Brief) -> str | None:
-    if brief.status != "training" or not (path / "versions" / brief.version / "run" / "status.json").exists():
-        return None
-    from nlp_skills.workspace import runs
+def _run(path: Path, brief: digest.Brief) -> tuple[str | None, str | None]:
+    """How the run of a task stands that is being trained, and where it was sent to."""
+    if brief.status != "training":
+        return None, None
+    sent = (path / ".nlp-skills" / "jobs" / f"train-{brief.version}.json").exists()
+    if not sent and not (path / "versions" / brief.version / "run" / "status.json").exists():
+        return None, None
+    from nlp_skills.workspace import remote_jobs, runs
 
     with contextlib.suppress(Problem, OSError):
-        status = _version(path, brief.version).status()
-        return runs.state(status) if status else None
-    return None
+        folder = _folder(path)
+        status = folder.version(brief.version).status()
+        job = remote_jobs.of(folder, "train", brief.version) if sent else None
+        if job and job.state not in ("running", "fetched"):
+            return job.state, job.place
+        if job and job.state == "running":
+            return "unknown" if job.trouble else "running", job.place
+        return (runs.state(status), status.place) if status else (None, None)
+    return None, None
 
 
 def _parsed(path: Path) -> digest.Brief:
@@ -165,9 +177,13 @@ def _unreadable(error: OSError, path: Path) -> Invalid:
 
 
 def _version(path: Path, name: str) -> VersionFolder:
+    return _folder(path).version(name)
+
+
+def _folder(path: Path) -> TaskFolder:
     from nlp_skills.workspace.folder import TaskFolder
 
-    return TaskFolder(path).version(name)
+    return TaskFolder(path)
 
 
 def _active_value(path: Path, brief: digest.Brief) -> float | None:
@@ -207,9 +223,7 @@ def _expect_version(path: Path, brief: digest.Brief) -> None:
         raise _no_file(place / "results.json")
     if place.is_dir() or not (brief.status in _TRAINED or (path / "versions").is_dir()):
         return
-    from nlp_skills.workspace.folder import TaskFolder
-
-    others = TaskFolder(path).version_names()
+    others = _folder(path).version_names()
     if not others and brief.status not in _TRAINED:
         return
     mend = _("put the folder back, or set version: in task.yaml to one that is there")
