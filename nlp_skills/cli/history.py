@@ -43,8 +43,10 @@ def history(folder: TaskFolder, as_json: bool) -> None:
         frame.say(_("no versions yet; the first is made by: nlp-skills generate"))
         return
     frame.say(_("Version history:"))
-    columns = [_("Version"), _("Created"), words.metric(metric), _("Main changes")]
-    frame.table(columns, [_cells(row, metric) for row in rows], right=[2])
+    charged = any(row.gpu_hours is not None or row.cost_usd is not None for row in rows)
+    more = [_("GPU hours"), _("Cost")] if charged else []
+    columns = [_("Version"), _("Created"), words.metric(metric), *more, _("Main changes")]
+    frame.table(columns, [_cells(row, metric, charged=charged) for row in rows], right=[2, 3, 4][: 1 + len(more)])
     if branches := listing.tree(rows):
         frame.say(_("Where they came from:"))
         for branch in branches:
@@ -57,12 +59,16 @@ def _plain(row: VersionRow) -> dict[str, Any]:
     return {**vars(row), "problem": row.problem and row.problem.as_dict()}
 
 
-def _cells(row: VersionRow, metric: str) -> list[str]:
+def _cells(row: VersionRow, metric: str, *, charged: bool) -> list[str]:
     from nlp_skills.evaluation import words
 
     day = row.created.astimezone().strftime("%Y-%m-%d") if row.created else "-"
     value = "-" if row.value is None else words.figure(metric, row.value)
-    return [_marked(row.version, row.current), day, value, _changes(row)]
+    spent = [
+        "-" if row.gpu_hours is None else f"{row.gpu_hours:.2f}",
+        "-" if row.cost_usd is None else f"${row.cost_usd:,.2f}",
+    ]
+    return [_marked(row.version, row.current), day, value, *(spent if charged else []), _changes(row)]
 
 
 def _marked(name: str, current: bool) -> str:

@@ -250,6 +250,9 @@ def _summed(version: VersionFolder, lines: Sequence[dict[str, Any]]) -> Summary:
         "metric": metric.removeprefix("eval_") if metric else None,
         "best_metric": at_best.get(metric or ""),
         "peak_memory_gb": _first(ran and ran.peak_memory_gb, status and status.memory_gb),
+        "gpu_hours": ran.gpu_hours if ran else None,
+        "cost_usd": _first(ran and ran.cost_usd, status and status.cost_usd),
+        "place": _first(ran and ran.place, status and status.place),
     }
     known = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
     return Summary({name: value for name, value in known.items() if value is not None}, _words(known))
@@ -277,6 +280,12 @@ def _words(known: dict[str, Any]) -> list[str]:
         words.append(_("{pace:,.0f} tokens/s", pace=known["tokens_per_second"]))
     if known["peak_memory_gb"] is not None:
         words.append(_("at most {gb:.1f} GB", gb=known["peak_memory_gb"]))
+    if known["gpu_hours"] is not None:
+        words.append(_("{hours:.2f} GPU hours", hours=known["gpu_hours"]))
+    if known["cost_usd"] is not None:
+        words.append(f"${known['cost_usd']:,.2f}")
+    if known["place"] is not None:
+        words.append(_("on {place}", place=known["place"]))
     if known["first_loss"] is not None:
         words.append(
             _("loss {first:.3f} at first, {last:.3f} at last", first=known["first_loss"], last=known["last_loss"])

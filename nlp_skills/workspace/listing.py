@@ -81,7 +81,7 @@ class Tasks:
 
 @dataclass(frozen=True)
 class VersionRow:
-    """One version; `value` is its primary metric, a fraction."""
+    """One version; `value` is its primary metric, a fraction, `gpu_hours` and `cost_usd` what its training took."""
 
     version: str
     current: bool
@@ -91,6 +91,8 @@ class VersionRow:
     value: float | None = None
     changes: list[str] = field(default_factory=list)
     problem: Problem | None = None
+    gpu_hours: float | None = None
+    cost_usd: float | None = None
 
 
 def tasks(root: Path) -> Tasks:
@@ -333,9 +335,11 @@ def _version_row(version: VersionFolder, metric: str, *, current: bool) -> Versi
         problem = problem or _unreadable(error, version.results_path)
     if lineage is None:
         return VersionRow(version.name, current, value=value, problem=problem)
+    gpu_hours, cost_usd = (lineage.run.gpu_hours, lineage.run.cost_usd) if lineage.run else (None, None)
     return VersionRow(
-        version.name, current, lineage.parent, lineage.promoted_from, lineage.created, value, lineage.changes, problem
-    )
+        version.name, current, lineage.parent, lineage.promoted_from, lineage.created, value, lineage.changes, problem,
+        gpu_hours, cost_usd,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
