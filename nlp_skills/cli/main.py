@@ -54,6 +54,7 @@ COMMANDS = {
     "du": f"{_ROOM}.retention:du",
     "reproduce": f"{_ROOM}.reproduce:reproduce",
     "plan": f"{_ROOM}.plans:plan",
+    "remote": f"{_ROOM}.remote:remote",
 }
 
 
