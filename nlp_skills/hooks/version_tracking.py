@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from nlp_skills.hooks import ground, words
+from nlp_skills.hooks import ground, other_machines, words
 
 TYPE_CHECKING = False  # importing typing costs a tenth of the start
 if TYPE_CHECKING:
@@ -32,11 +32,22 @@ def main(arguments: list[str]) -> None:
         told = Task(task)
         lang = told.lang
         blocks += told.news(newest_only=said.get("hook_event_name") == "SessionStart")
+    blocks += _elsewhere(said, tasks, lang)
     step = step_of(str(ground.mapping(said.get("tool_input")).get("command") or ""))
     # hooks.json starts us for either word in a command; the one whose word it is speaks of its failure.
     if tasks and not blocks and said.get("hook_event_name") == "PostToolUseFailure" and step in arguments:
         blocks = [_failed_before_it_ran(lang, tasks, str(step))]
     ground.speak(said, lang, blocks)
+
+
+def _elsewhere(said: dict[str, Any], tasks: list[str], lang: str) -> list[list[str]]:
+    """What goes on on other machines, told at SessionStart. At Stop too it is looked at, for the next event to tell."""
+    event = said.get("hook_event_name")
+    if event not in ("SessionStart", "Stop"):
+        return []
+    jobs = [(task, job) for task in tasks for job in other_machines.open_jobs(task)]
+    other_machines.look(list(dict.fromkeys(task for task, _job in jobs)), lang)
+    return [other_machines.lines(task, lang, job) for task, job in jobs] if event == "SessionStart" else []
 
 
 def step_of(line: str) -> str | None:
@@ -306,8 +317,10 @@ def _gate(verdict: dict[str, Any]) -> str | None:
 def _may_live(run: dict[str, Any]) -> bool:
     """Whether a run that says it runs may do so: as `workspace.runs` has it, by computer, process and its start.
 
-    What another computer runs cannot be seen from here.
+    What another computer runs cannot be seen from here, nor what was sent to a place: that may be this computer.
     """
+    if run.get("place"):
+        return True
     host, pid = run.get("host"), run.get("pid")
     if host is not None and host != os.uname().nodename:
         return True
@@ -320,7 +333,7 @@ def _may_live(run: dict[str, Any]) -> bool:
     except (OSError, OverflowError):
         return False
     letter, born = _process(pid)
-    heard = _seconds(run.get("updated"))
+    heard = words.seconds(run.get("updated"))
     if letter in ("Z", "X") or heard is None:
         return letter is not None and letter not in ("Z", "X")
     if born is None:
@@ -339,17 +352,6 @@ def _process(pid: int) -> tuple[str | None, float | None]:
         return parts[0].decode(), int(boot.split()[1]) + int(parts[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, ValueError, StopIteration):
         return None, None
-
-
-def _seconds(text: Any) -> float | None:
-    """An ISO time as seconds since the epoch."""
-    import datetime
-
-    try:
-        # Python 3.9 and 3.10 do not know the Z.
-        return datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return None
 
 
 def _yaml_line(text: str, key: str) -> str | None:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False  # importing typing costs a tenth of the start
+if TYPE_CHECKING:
+    from typing import Any
+
 _TABLE = {
     # data-validation
     "rows": ("{file}: rows {rows}, bad {bad}", "{file}：{rows} 筆，{bad} 筆有問題"),
@@ -76,6 +80,22 @@ _TABLE = {
     "trained": ("{version}: training completed, not evaluated yet", "{version}：訓練完成，尚未評估"),
     "training": ("training", "訓練"),
     "evaluation": ("evaluation", "評估"),
+    "regeneration": ("regeneration", "重新產生資料"),
+    "goes_on_there": ("{version}: {kind} goes on, on {place}", "{version}：{kind}正在 {place} 上執行"),
+    "on_its_way": (
+        "{version}: {kind} is on its way to {place} and not running there yet",
+        "{version}：{kind}正送往 {place}，尚未開始執行",
+    ),
+    "not_fetched": (
+        "{version}: {kind} has ended on {place}; what it made is not fetched yet",
+        "{version}：{kind}已在 {place} 上結束，結果尚未取回",
+    ),
+    "at_step": ("at step {step} of {total}", "目前第 {step}/{total} 步"),
+    "heard": ("last heard of {span} ago", "最後一次取得消息：{span}前"),
+    "silent": ("it could not be reached then: {cause}", "當時無法連線：{cause}"),
+    "minutes": ("{count} min", "{count} 分鐘"),
+    "hours": ("{count} h", "{count} 小時"),
+    "days": ("{count} d", "{count} 天"),
     "failed": ("{version}: {kind} failed", "{version}：{kind}失敗"),
     "interrupted": ("{version}: {kind} was interrupted", "{version}：{kind}中斷"),
     "died": (
@@ -158,6 +178,27 @@ def fault(lang: str, code: object) -> str:
 def percent(value: float) -> str:
     """A fraction as it is shown to people."""
     return f"{value * 100:.1f}%"
+
+
+def span(lang: str, seconds: float) -> str:
+    """A stretch of time, in the unit that suits it."""
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return phrase(lang, "minutes", count=minutes)
+    if minutes < 48 * 60:
+        return phrase(lang, "hours", count=round(minutes / 60))
+    return phrase(lang, "days", count=round(minutes / 1440))
+
+
+def seconds(text: Any) -> float | None:
+    """An ISO time as seconds since the epoch."""
+    import datetime
+
+    try:
+        # Python 3.9 and 3.10 do not know the Z.
+        return datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None
 
 
 # Angle brackets could close the tags Claude Code puts around what a hook says.
