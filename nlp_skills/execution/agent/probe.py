@@ -13,14 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 Answer = Dict[str, Any]
 
 # nvidia-smi takes seconds where nothing keeps the driver loaded.
 _PATIENCE = 20
 _GPU = "index,uuid,name,memory.total,memory.free,utilization.gpu,driver_version"
-_APPS = "gpu_uuid,pid,process_name,used_memory"
 _MIB = 1 << 20
 
 
@@ -126,7 +125,7 @@ def _gpus(smi: str) -> Answer:
     said = _said([smi, "--query-gpu=" + _GPU, "--format=csv,noheader,nounits"])
     if said is None:
         return {"gpus": [], "gpu_trouble": _complaint(smi)}
-    gpus = []
+    gpus: List[Answer] = []
     for row in _rows(said, 7):
         index, uuid, name, total, free, busy, driver = row
         gpus.append(
@@ -141,13 +140,20 @@ def _gpus(smi: str) -> Answer:
                 "processes": [],
             }
         )
-    for uuid, pid, name, used in _rows(_said([smi, "--query-compute-apps=" + _APPS, "--format=csv,noheader,nounits"]), 4):
+    for uuid, pid, name, used in _apps(smi):
         for gpu in gpus:
-            if gpu["uuid"] == uuid and pid.isdigit():
-                gpu["processes"].append(
-                    {"pid": int(pid), "user": _owner(int(pid)), "name": name[:200], "used": _mib(used)}
-                )
+            if gpu["uuid"] == uuid:
+                gpu["processes"].append({"pid": pid, "user": _owner(pid), "name": name[:200], "used": _mib(used)})
     return {"gpus": gpus, "gpu_trouble": None}
+
+
+def _apps(smi: str) -> Iterator[Tuple[str, int, str, str]]:
+    """Who is on which GPU. A process's name is its own choice, commas and all: it is what the others leave over."""
+    said = _said([smi, "--query-compute-apps=gpu_uuid,pid,process_name,used_memory", "--format=csv,noheader,nounits"])
+    for line in (said or "").splitlines():
+        parts = line.split(",")
+        if len(parts) >= 4 and parts[1].strip().isdigit():
+            yield parts[0].strip(), int(parts[1]), ",".join(parts[2:-1]).strip(), parts[-1].strip()
 
 
 def _complaint(smi: str) -> str:
