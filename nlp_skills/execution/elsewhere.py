@@ -6,19 +6,34 @@ next, this process or another one days later, goes on where the last one was cut
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from nlp_skills.errors import Invalid, Problem, Unavailable
+from nlp_skills.execution import costs, following, settling
+from nlp_skills.execution import machine as machines
+from nlp_skills.execution.following import Words, working
+from nlp_skills.execution.machine import Machine, Tell
+from nlp_skills.execution.ssh.connection import Unreachable
+from nlp_skills.execution.ssh.server import Server
+from nlp_skills.i18n import _
 from nlp_skills.schema.remote_job import RemoteJob, Step
-from nlp_skills.workspace.folder import TaskFolder
+from nlp_skills.workspace import remote_jobs
+from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
-Tell = Callable[[str], None]
+_FIRST_SECONDS, _LOOK_SECONDS = 0.2, 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+# How long another command may take to ask a server for its folders.
+_BEGIN_SECONDS = 60.0
+CLOSED = ("fetched", "lost")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job as it stands when we are done with it: `out` is what its command printed; both are None while it goes on.
-    """
+    """A job as it stands when we are done with it, and what its command printed; neither of it while it goes on."""
 
     job: RemoteJob
     exit_code: int | None = None
@@ -34,16 +49,321 @@ def carry_out(
     detach: bool,
     tell: Tell,
     show: Tell,
+    check: Callable[[], None] | None = None,
+    looked: Callable[[RemoteJob], None] | None = None,
 ) -> Outcome:
-    """Run `nlp-skills STEP … ARGUMENTS` where the task's execution says, or go on with one that runs there."""
-    raise NotImplementedError
+    """Run `nlp-skills STEP … ARGUMENTS` where the task's execution says, or go on with one that runs there.
+
+    `detach` returns as soon as it runs there. `tell` hears what we do, `show` what the step says beside its result as
+    it says it. `check` refuses what can be refused here, and is called only where something new is to begin; `looked`
+    is called after every look.
+
+    Raises:
+        Unreachable: the machine could not be reached before anything began.
+        Invalid: the job that goes on is on another machine than `execution` names now.
+        Problem: it cannot be done there; what runs there goes on.
+        KeyboardInterrupt: this was ended; what runs there goes on.
+    """
+    machine = machines.of(folder)
+    assert machine is not None, "execution names no other machine"
+    version = folder.version(version_name)
+    job, begun_before = _job(folder, version, step, arguments, machine, check)
+    follower = Follower(folder, job, machine=machine, tell=tell, show=show)
+    if begun_before:
+        follower.shown = follower.words.size(follower.words.err)
+        tell(_("{step} of {version} was sent to {place} before; going on with it",
+               step=job.step, version=job.version, place=job.place))  # fmt: skip
+    return follower.follow(detach=detach, looked=looked)
+
+
+def _job(
+    folder: TaskFolder,
+    version: VersionFolder,
+    step: Step,
+    arguments: Sequence[str],
+    machine: Machine,
+    check: Callable[[], None] | None,
+) -> tuple[RemoteJob, bool]:
+    """The job that is open, else a new one, kept; and whether it was open."""
+    with working(folder, wait_seconds=_BEGIN_SECONDS) as ours:
+        job = remote_jobs.of(folder, step, version.name)
+        if job is not None and job.state not in CLOSED:
+            _refuse_another_place(folder, job)
+            return job, True
+        if not ours:
+            raise Invalid(
+                _("another command is at work on this task and its server"),
+                file=folder.root,
+                mend=_("wait until it ends, or stop it, then run this command again"),
+            )
+        if check is not None:
+            check()
+        job = machine.propose(folder, version, step, arguments)
+        if step == "train":
+            job = job.model_copy(update={"cost_before_usd": costs.before(version)})
+        return remote_jobs.keep(folder, job), False
+
+
+def _refuse_another_place(folder: TaskFolder, job: RemoteJob) -> None:
+    wanted = folder.task().execution
+    if wanted.type != job.type or (job.type == "remote_ssh" and wanted.host != job.host):
+        raise open_elsewhere(folder, job)
+
+
+def open_elsewhere(folder: TaskFolder, job: RemoteJob) -> Invalid:
+    """The refusal to begin what another machine is at work on."""
+    return Invalid(
+        _("{step} of {version} goes on on {place}", step=job.step, version=job.version, place=job.place),
+        file=folder.task_path,
+        cause=_("execution in task.yaml names another place now"),
+        mend=_("put it back, or end it there: nlp-skills stop {task} --version {version}",
+               task=folder.root.name, version=job.version),
+    )  # fmt: skip
+
+
+def refuse_open(folder: TaskFolder, step: Step, version_name: str) -> None:
+    """Refuse to begin a step here that another machine is at work on.
+
+    Raises:
+        Invalid: with how to end it there.
+    """
+    job = remote_jobs.of(folder, step, version_name)
+    if job is not None and job.state not in CLOSED:
+        raise open_elsewhere(folder, job)
+
+
+@dataclass
+class Follower:
+    """Looks at one job again and again over one link, until it is over and everything of it is here."""
+
+    folder: TaskFolder
+    job: RemoteJob
+    machine: Machine
+    tell: Tell
+    show: Tell
+    shown: int = 0
+    _server: Server | None = None
+    _failures: int = 0
+    _cut: float | None = None
+
+    @property
+    def words(self) -> Words:
+        return Words(self.folder, self.job)
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing left to look at."""
+        return self.job.state in CLOSED
+
+    def follow(self, *, detach: bool = False, looked: Callable[[RemoteJob], None] | None = None) -> Outcome:
+        """Look until the end, or until it runs; a link that drops is waited for."""
+        pause = _FIRST_SECONDS
+        try:
+            while True:
+                self.step(begin=True)
+                if looked is not None:
+                    looked(self.job)
+                if self.closed:
+                    return self.outcome()
+                if detach and self._runs():
+                    return Outcome(self.job)
+                pause = min(_LOOK_SECONDS, pause * 1.5)
+                time.sleep(self._pause() if self._failures else pause)
+        finally:
+            self.close()
+
+    def step(self, *, begin: bool = False) -> RemoteJob:
+        """One look, with its words shown; trouble with the link is told once, and noted in the job.
+
+        Raises:
+            Problem: it is no trouble that goes away.
+        """
+        with working(self.folder) as ours:
+            self.job = remote_jobs.of(self.folder, self.job.step, self.job.version) or self.job
+            if ours and not self.closed:
+                try:
+                    self.job = self._look(begin)
+                except Unreachable as problem:
+                    self._broken(problem)
+                except Problem as problem:
+                    self.job = following.note_trouble(self.folder, self.job, problem)
+                    raise
+                else:
+                    self._mended()
+        lines, self.shown = self.words.lines(self.shown)
+        for line in lines:
+            self.show(line)
+        return self.job
+
+    def outcome(self) -> Outcome:
+        """How a closed job ended."""
+        words, job = self.words, self.job
+        code = job.exit_code if job.exit_code is not None else 1
+        return Outcome(job, code, words.text(words.out))
+
+    def close(self) -> None:
+        """Hang up."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.link.close()
+
+    @property
+    def server(self) -> Server:
+        if self._server is None:
+            self._server = self.machine.server(self.job)
+        return self._server
+
+    def _look(self, begin: bool) -> RemoteJob:
+        seen = following.look(self.folder, self.job, self.server)
+        if seen.state == "none":
+            return self._never_heard_of(begin)
+        if seen.state == "lost" or seen.state == "ended":
+            if self.job.state != "ended":
+                self.tell(_("over on {place}; fetching what it made", place=seen.job.place))
+            self.job = seen.job
+            return settling.settle(self.folder, self.machine, seen, self.server, self.tell)
+        return seen.job
+
+    def _never_heard_of(self, begin: bool) -> RemoteJob:
+        if self.job.state == "starting":
+            return self._begin() if begin else self.job
+        return settling.lost(self.folder, self.job, f"nothing on {self.job.place} knows of it any more")
+
+    def _begin(self) -> RemoteJob:
+        job = self.job
+        version = self.folder.version(job.version)
+        try:
+            begun = self.machine.begin(self.folder, version, job.step, job.arguments, job, self.tell)
+        except Unreachable:
+            raise
+        except Problem as problem:
+            settling.lost(self.folder, job, problem.message)
+            raise
+        return remote_jobs.keep(self.folder, begun)
+
+    def _runs(self) -> bool:
+        """Whether it goes on by itself; of a training, whether the run folder here says so."""
+        if self.job.state != "running":
+            return False
+        status = self.folder.version(self.job.version).status() if self.job.step == "train" else None
+        return self.job.step != "train" or (status is not None and status.place is not None)
+
+    def _broken(self, problem: Unreachable) -> None:
+        self.close()
+        gone = self.machine.gone(self.job)
+        if gone is not None:
+            self.job = settling.lost(self.folder, self.job, gone)
+            return
+        self.job = following.note_trouble(self.folder, self.job, problem)
+        self._failures += 1
+        if self._cut is None:
+            self._cut = time.monotonic()
+            words = f"{problem.message} ({problem.cause})" if problem.cause else problem.message
+            self.tell(_("{problem}; what runs there goes on, and this tries again", problem=words))
+
+    def _mended(self) -> None:
+        if self._cut is not None:
+            seconds = time.monotonic() - self._cut
+            self.tell(_("{place} answers again after {seconds:.0f} s", place=self.job.place, seconds=seconds))
+        self._cut, self._failures = None, 0
+
+    def _pause(self) -> float:
+        return min(_LONGEST_PAUSE_SECONDS, 2.0 ** (self._failures - 1))
+
+
+def _nobody(text: str) -> None:
+    """Nobody listens."""
+
+
+def follower(folder: TaskFolder, job: RemoteJob, *, tell: Tell = _nobody, show: Tell = _nobody) -> Follower:
+    """What looks at a job that was sent before, wherever `execution` points now."""
+    return Follower(folder, job, machines.of_job(folder, job), tell, show)
 
 
 def refresh(folder: TaskFolder, *, seconds: float) -> list[RemoteJob]:
-    """Look at the task's open jobs and take in what is new; trouble with a link is noted, never raised."""
-    raise NotImplementedError
+    """Look at the task's open jobs and take in what is new, for so many seconds at most.
+
+    Trouble is noted in the jobs, never raised; what has ended is fetched where the time suffices, else by the next
+    command. Nothing is begun.
+    """
+    found = remote_jobs.open_ones(folder)
+    lookers = [_Look(folder, job) for job in found]
+    until = time.monotonic() + seconds
+    for one in lookers:
+        one.thread.join(max(0.0, until - time.monotonic()))
+    return [one.result(seconds) for one in lookers]
+
+
+@dataclass
+class _Look:
+    """One job looked at in a thread of its own: it may hang, and nobody waits for it then."""
+
+    folder: TaskFolder
+    job: RemoteJob
+    done: RemoteJob | None = None
+    thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            looker = follower(self.folder, self.job)
+            try:
+                self.done = looker.step()
+            except Problem as problem:
+                self.done = following.note_trouble(self.folder, self.job, problem)
+            finally:
+                looker.close()
+
+    def result(self, seconds: float) -> RemoteJob:
+        if self.done is not None:
+            return self.done
+        late = Unavailable(_("{place} did not answer within {seconds:.0f} s", place=self.job.place, seconds=seconds))
+        now = remote_jobs.of(self.folder, self.job.step, self.job.version) or self.job
+        return now.model_copy(update={"trouble": late.message})
 
 
 def stop(folder: TaskFolder, job: RemoteJob, now: bool, timeout: float, tell: Tell) -> RemoteJob:
-    """End a job over there and wait for its end."""
-    raise NotImplementedError
+    """End a job over there, wait for its end, and settle it here.
+
+    Raises:
+        Invalid: it has not ended after `timeout` seconds.
+        Unreachable: the machine cannot be reached; the job goes on.
+    """
+    looker = follower(folder, job, tell=tell)
+    try:
+        state = looker.server.ask("stop", workdir=job.workdir, id=job.id, now=now)["state"]
+        if state == "none" and job.state == "starting":
+            return _given_up(folder, job)
+        if not now:
+            tell(_("{place} was asked to save a checkpoint after the step and to end; waiting", place=job.place))
+        until = time.monotonic() + timeout
+        while not looker.closed:
+            looker.step()
+            if not looker.closed and time.monotonic() > until:
+                raise _still_going(folder, job, timeout)
+            time.sleep(0 if looker.closed else _FIRST_SECONDS)
+        return looker.job
+    finally:
+        looker.close()
+
+
+def _given_up(folder: TaskFolder, job: RemoteJob) -> RemoteJob:
+    with working(folder) as ours:
+        if not ours:
+            raise Invalid(
+                _("{version} is being sent to {place} by another command", version=job.version, place=job.place),
+                mend=_("end that command with Ctrl-C, then run this one again"),
+            )
+        return settling.lost(folder, job, "stopped before it began")
+
+
+def _still_going(folder: TaskFolder, job: RemoteJob, seconds: float) -> Invalid:
+    return Invalid(
+        _("the run has not ended after {seconds:.0f} s", seconds=seconds),
+        file=folder.version(job.version).status_path,
+        mend=_("wait for its step, or end it at once: nlp-skills stop {task} --version {version} --now",
+               task=folder.root.name, version=job.version),
+    )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.schema.remote_job import RemoteJob, Step
+from nlp_skills.schema.task import Execution
 from nlp_skills.workspace import mirror
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -54,10 +55,18 @@ def of(folder: TaskFolder) -> Machine | None:
     if mirror.runs_here(folder):
         return None
     wanted = folder.task().execution
-    if wanted.type == "remote_ssh":
+    return _machine(wanted.type, wanted)
+
+
+def of_job(folder: TaskFolder, job: RemoteJob) -> Machine:
+    """The machine that a job was sent to, whatever `execution` says since."""
+    return _machine(job.type, folder.task().execution)
+
+
+def _machine(kind: str, wanted: Execution) -> Machine:
+    if kind == "remote_ssh":
         from nlp_skills.execution.ssh.machine import SshMachine
 
-        assert wanted.host is not None
         return SshMachine(wanted)
     from nlp_skills.execution.cloud.machine import CloudMachine
 

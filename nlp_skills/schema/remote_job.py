@@ -21,7 +21,8 @@ class RemoteJob(Document):
     `place` is what people call the machine (user@server, or the cluster's name), `host` what SSH is given, `folder`
     the task's folder there, `workdir` the folder that everything of ours is in. `seen` is the last time that it
     answered, `trouble` what went wrong the last time that it did not. `cluster` and `usd_per_hour` are a cloud's;
-    `cost_usd` is what this job cost, `cost_before_usd` what the training had cost before it.
+    `cost_usd` is what this job cost, `cost_before_usd` what the training had cost before it. `checkpoint` is the step of
+    the newest whole checkpoint, which stays there.
     """
 
     id: str
@@ -41,6 +42,7 @@ class RemoteJob(Document):
     trouble: str | None = None
     exit_code: int | None = None
     how: str | None = None
+    checkpoint: int | None = None
     cluster: str | None = None
     usd_per_hour: float | None = None
     cost_usd: float | None = None

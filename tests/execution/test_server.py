@@ -50,4 +50,4 @@ def test_a_job_that_is_killed_says_so(server: Server) -> None:
     server.ask("start", workdir=server.workdir, id="b", argv=argv, cwd="/", env={})
     assert server.ask("stop", workdir=server.workdir, id="b", now=True)["state"] == "ended"
     ended = wait_for(server, "b", "ended")
-    assert (ended["exit_code"], ended["how"]) == (137, "SIGKILL")
+    assert (ended["exit_code"], ended["how"]) == (137, "stopped")

@@ -19,6 +19,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 Answer = Dict[str, Any]
 
 CHUNK = 1 << 18
+# What exit.json takes is taken when the job begins: how it ended can be written on a full disk too.
+RESERVED = 1024
 # How long a job may take from its folder to its keeper; longer, and whoever started it was killed in between.
 BIRTH_SECONDS = 30.0
 
@@ -72,6 +74,8 @@ def keep(place: str) -> int:
     group = os.getpgrp()
     code, how = 127, None
     try:
+        with open(os.path.join(place, "exit.reserved"), "w") as reserved:
+            reserved.write(" " * RESERVED)
         with open(os.path.join(place, "out.log"), "ab") as out, open(os.path.join(place, "err.log"), "ab") as errors:
             env = dict(os.environ, **job["env"])
             env["NLP_SKILLS_GROUP"] = str(group)
@@ -87,22 +91,42 @@ def keep(place: str) -> int:
         how = f"{error.strerror}: {error.filename}"
     if code < 0:
         how = signal.Signals(-code).name
-    _write(
-        os.path.join(place, "exit.json"),
-        {"exit_code": 128 - code if code < 0 else code, "how": how, "ended": time.time()},
-    )
+    _ended(place, 128 - code if code < 0 else code, how)
     return 0
 
 
-def poll(workdir: str, id: str, out: int = 0, err: int = 0, watched: Sequence[Tuple[str, int]] = ()) -> Answer:
+def _ended(place: str, code: int, how: Optional[str]) -> None:
+    content = json.dumps({"exit_code": code, "how": how, "ended": time.time()})
+    reserved, path = os.path.join(place, "exit.reserved"), os.path.join(place, "exit.json")
+    try:
+        with open(reserved, "r+", encoding="utf-8") as stream:
+            stream.write(content.ljust(RESERVED))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(reserved, path)
+    except OSError:
+        _write(path, json.loads(content))
+
+
+def poll(
+    workdir: str,
+    id: str,
+    out: int = 0,
+    err: int = 0,
+    watched: Sequence[Tuple[str, int]] = (),
+    checkpoints: Optional[str] = None,
+) -> Answer:
     """How a job stands, what it has said from these bytes on, and the watched files.
 
     `state` is starting, running, ended, lost (its processes are gone without a word) or none (never heard of).
     `watched` are [path, offset]: a file's text from a byte on, null where it is not there; one that was begun anew
-    is given whole, from 0.
+    is given whole, from 0. `group` is the job's process group; `checkpoint` the newest whole one's step in a folder.
     """
     place = _place(workdir, id)
     answer: Answer = {"now": time.time(), "state": _state(place), "exit_code": None, "how": None, "ended": None}
+    with contextlib.suppress(OSError, ValueError):
+        answer["group"] = _read(os.path.join(place, "keeper.json"))["group"]
+    answer["checkpoint"] = _checkpoint(checkpoints) if checkpoints else None
     if answer["state"] == "ended":
         answer.update(_read(os.path.join(place, "exit.json")))
     answer["out"] = _tail(os.path.join(place, "out.log"), out)
@@ -135,7 +159,7 @@ def stop(workdir: str, id: str, now: bool = False) -> Answer:
             if now:
                 # The keeper goes too, and how it ended is written for it.
                 os.killpg(marks["group"], signal.SIGKILL)
-                _write(os.path.join(place, "exit.json"), {"exit_code": 137, "how": "SIGKILL", "ended": time.time()})
+                _ended(place, 137, "stopped")
             elif _lives(marks["program"]):
                 os.kill(marks["program"][0], signal.SIGTERM)
     return {"state": _state(place)}
@@ -166,6 +190,17 @@ def forget(workdir: str, id: str) -> Answer:
     return {"state": _state(place)}
 
 
+def _checkpoint(folder: str) -> Optional[int]:
+    """The step of the newest checkpoint that was written to its end."""
+    found = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            step = name.rpartition("-")[2]
+            if step.isdigit() and os.path.isfile(os.path.join(folder, name, "complete.json")):
+                found.append(int(step))
+    return max(found) if found else None
+
+
 def _home(workdir: str) -> str:
     return os.path.abspath(os.path.expanduser(workdir))
 
@@ -190,7 +225,7 @@ def _tail(path: str, offset: int) -> Optional[Answer]:
     for cut in range(4):
         with contextlib.suppress(UnicodeDecodeError):
             return {"text": found[: len(found) - cut].decode("utf-8"), "from": at, "at": at + len(found) - cut}
-    return {"text": found.decode("utf-8", "replace"), "from": at, "at": at + len(found)}
+    return {"text": found.decode("utf-8", "surrogateescape"), "from": at, "at": at + len(found)}
 
 
 def _mark(pid: int) -> List[Optional[int]]:
