@@ -206,7 +206,7 @@ def record_run(job: Job, begun: LineageRun, device: Device, recorder: Recorder, 
         "seconds": round(recorder.seconds, 1),
         "steps": status.step,
         "tokens": recorder.tokens,
-        **_price(job, begun, device, recorder),
+        **spent(begun, device, recorder, processes=job.processes),
         "peak_memory_gb": round(max(begun.peak_memory_gb or 0.0, _peak(device, fitted)), 2),
         "processes": job.processes if job.processes > 1 else None,
         "micro_batch": job.micro_batch,
@@ -219,14 +219,14 @@ def record_run(job: Job, begun: LineageRun, device: Device, recorder: Recorder, 
     lineage.record(job.version, run=begun.model_copy(update=ended))
 
 
-def _price(job: Job, begun: LineageRun, device: Device, recorder: Recorder) -> dict[str, float | None]:
+def spent(begun: LineageRun, device: Device, recorder: Recorder, *, processes: int) -> dict[str, float | None]:
     """GPU hours over all stretches, with so many GPUs as each had, and what those of this one cost where the user has
     said what one costs. `begun` has the stretches before; one that was killed is in the seconds only.
     """
     if device.type != "cuda":
         return {}
     recorded = min(begun.seconds or 0.0, recorder.seconds_before)
-    hours = (recorder.seconds - recorded) * job.processes / 3600
+    hours = (recorder.seconds - recorded) * processes / 3600
     price = gpus.own_price(device.name, device.memory_bytes)
     cost = (begun.cost_usd or 0.0) + hours * price if price is not None else begun.cost_usd
     return {
