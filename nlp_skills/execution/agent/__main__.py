@@ -22,6 +22,11 @@ COMMANDS = {
     "put": "contents",
     "get": "contents",
     "offer": "contents",
+    "environment": "environments",
+    "prepare": "environments",
+    "unpack": "environments",
+    "survey": "cleaning",
+    "discard": "cleaning",
     "start": "jobs",
     "poll": "jobs",
     "stop": "jobs",
@@ -35,6 +40,8 @@ def main(arguments: List[str]) -> int:
     name = arguments[0] if arguments else ""
     if name == "keep":  # the parent of a job, see jobs
         return int(import_module("jobs").keep(arguments[1]))
+    if name == "make":  # the program of a job, see environments
+        return int(import_module("environments").make(arguments[1]))
     if name not in COMMANDS:
         answer: Dict[str, Any] = {"ok": False, "error": "unknown_command", "detail": name}
     else:

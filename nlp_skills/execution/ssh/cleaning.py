@@ -1,13 +1,23 @@
-"""Removing from a server what we put there: what it is, how much, and what is in use."""
+"""Removing from a server what we put there: what it is, how much, and what is in use.
+
+Only what bears a mark of ours goes: a folder that we made or found empty has `.nlp-skills-workdir`, a mirror its
+mirror.json, an environment its recipe. The home folder and / are never taken for ours, whatever is in them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import datetime as dt
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from nlp_skills.errors import Invalid
 from nlp_skills.execution.ssh.server import Server
+from nlp_skills.i18n import _
 
-Tell = Callable[[str], None]
+# Walking and removing a few environments with their thousands of files.
+_SECONDS = 600.0
+# An environment that nobody used for so long is one to look at.
+_LONG_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What would go and what runs there now, which keeps everything where it is."""
+    """What would go; what runs there now, which keeps everything where it is; what there is that is not ours."""
 
     workdir: str
     everything: bool
@@ -31,24 +41,89 @@ class Cleaning:
 
     @property
     def bytes(self) -> int:
-        """What comes back in all."""
+        """What comes back in all; what several items share is counted once."""
         return sum(item.bytes for item in self.items)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {**asdict(self), "bytes": self.bytes}
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What went, and the folders that hold something which is not ours."""
+    """What went, and what did not: names of ours that could not be removed, and of others' in our folder."""
 
     items: list[Item]
     bytes: int
     left: list[str]
 
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
 
 def plan(server: Server, *, everything: bool = False) -> Cleaning:
-    """What cleaning would remove; nothing is changed there."""
-    raise NotImplementedError
+    """What cleaning would remove; nothing is changed there. `everything`: our folder itself, with our programs."""
+    found = server.glance("cleaning", "survey", workdir=server.workdir, everything=everything)
+    jobs = server.glance("jobs", "jobs", workdir=server.workdir)["jobs"]
+    return Cleaning(
+        workdir=server.workdir,
+        everything=everything,
+        items=[Item(item["path"], item["bytes"], _why(item)) for item in found["items"]],
+        running=[job["id"] for job in jobs if job["state"] in ("running", "starting")],
+        left=[f"{server.workdir}/{name}" for name in found["left"]],
+    )
 
 
 def clean(server: Server, wanted: Cleaning) -> Cleaned:
-    """Remove what a plan names."""
-    raise NotImplementedError
+    """Remove what a plan names; an item that was removed meanwhile is no fault.
+
+    Raises:
+        Invalid: something of ours runs there.
+    """
+    if wanted.running:
+        raise _runs(server, ", ".join(wanted.running))
+    paths = [item.path for item in wanted.items]
+    done = server.ask("discard", timeout=_SECONDS, workdir=server.workdir, paths=paths, everything=wanted.everything)
+    if done["running"]:
+        raise _runs(server, ", ".join(done["running"]))
+    gone = set(done["removed"])
+    items = [item for item in wanted.items if item.path in gone]
+    left = [*done["kept"], *(f"{server.workdir}/{name}" for name in done["left"])]
+    if wanted.everything:
+        # Our program was among it; the next question sends it again.
+        server.__dict__.pop("agent", None)
+    return Cleaned(items, sum(item.bytes for item in items), left)
+
+
+def _runs(server: Server, names: str) -> Invalid:
+    return Invalid(
+        _("something of ours runs on {host}", host=server.link.host),
+        cause=names,
+        mend=_("wait for its end, or stop it first: {command}", command="nlp-skills stop TASK"),
+    )
+
+
+def _why(item: dict[str, Any]) -> str:
+    """What an item is, in a line."""
+    words = {
+        "mirror": _("a task's copy"),
+        "environment": _("environment"),
+        "code": _("nlp-skills itself"),
+        "job": _("records of a job"),
+        "model": _("base model"),
+        "cache": _("what was downloaded"),
+        "leftover": _("what an earlier cleaning left"),
+        "program": _("our programs"),
+    }
+    parts = [words[item["kind"]]]
+    if item["about"]:
+        parts.append(item["about"])
+    elif item["kind"] == "environment":
+        parts.append(_("half made"))
+    if item["used"] and item["kind"] in ("mirror", "environment", "code", "job"):
+        when = dt.datetime.fromtimestamp(item["used"]).astimezone()
+        long = dt.datetime.now().astimezone() - when > dt.timedelta(days=_LONG_DAYS)
+        day = f"{when:%Y-%m-%d}"
+        parts.append(_("not used since {day}", day=day) if long else _("last used {day}", day=day))
+    return ", ".join(parts)
