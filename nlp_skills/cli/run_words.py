@@ -116,7 +116,7 @@ def job_summary(job: RemoteJob) -> str:
     }[job.state]
     cost = money(job_cost(job))
     words = ", ".join([words, *([cost] if cost else [])])
-    return f"{words}: {one_line(job.how)[:300]}" if job.how and job.state == "lost" else words
+    return f"{words}: {one_line(job.trouble)[:300]}" if job.trouble and job.state == "lost" else words
 
 
 def job_hints(job: RemoteJob) -> list[str]:

@@ -66,8 +66,9 @@ def settle(folder: TaskFolder, machine: Machine, seen: Seen, server: Server, tel
         digest.write(folder)
     if job.step == "train":
         following.close_output(Words(folder, job), version)
-    closed = machine.close(folder, job, tell)
-    return remote_jobs.keep(folder, closed.model_copy(update={"state": "fetched", "trouble": None}))
+    closed = machine.close(folder, job, tell).model_copy(update={"state": "fetched", "trouble": None})
+    costs.record(folder, version, closed)  # once more: now the bill is known
+    return remote_jobs.keep(folder, closed)
 
 
 def lost(folder: TaskFolder, job: RemoteJob, words: str) -> RemoteJob:
@@ -78,7 +79,8 @@ def lost(folder: TaskFolder, job: RemoteJob, words: str) -> RemoteJob:
         if job.step == "train" and status is not None and status.state == "running" and status.place == job.place:
             _end(folder, version, _ended(status, "dead", words, None))
         digest.write(folder)
-    return remote_jobs.keep(folder, job.model_copy(update={"state": "lost", "trouble": words, "ended": files.now()}))
+    end = {"state": "lost", "how": words, "trouble": None, "ended": files.now()}
+    return remote_jobs.keep(folder, job.model_copy(update=end))
 
 
 def _fetch_data(folder: TaskFolder, server: Server, job: RemoteJob, tell: Tell) -> None:

@@ -83,7 +83,7 @@ def test_one_that_cannot_be_reached_says_since_when_and_why(folder: TaskFolder) 
         ("starting", {}, f"on its way to {PLACE}; not running yet"),
         ("running", {}, f"running on {PLACE}"),
         ("ended", {}, f"ended on {PLACE}; what it made is not fetched yet"),
-        ("lost", {"how": "it was started anew"}, f"lost: {PLACE} knows of it no more: it was started anew"),
+        ("lost", {"trouble": "it was started anew"}, f"lost: {PLACE} knows of it no more: it was started anew"),
     ],
 )  # fmt: skip
 def test_a_job_that_no_run_tells_of(state: str, more: dict[str, Any], words: str, folder: TaskFolder) -> None:
