@@ -100,10 +100,14 @@ class Link:
 
 
 class Sshd:
-    """The server: its port, its key as known_hosts wants it, and the key that is let in."""
+    """The server: its port, its key as known_hosts wants it, and the key that is let in.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `settings` are added to sshd_config, or leave out what is there: `Subsystem=None`.
+    """
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.settings = folder, settings
         self.port = free_port()
         self.key = folder / "id_ed25519"
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +120,7 @@ class Sshd:
         _keygen(self.folder / "host_key")
 
     def start(self) -> None:
-        settings = {
+        settings: dict[str, object] = {
             "Port": self.port,
             "ListenAddress": "127.0.0.1",
             "HostKey": self.folder / "host_key",
@@ -131,7 +135,8 @@ class Sshd:
             "Subsystem": "sftp internal-sftp",
         }
         path = self.folder / "sshd_config"
-        path.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+        settings.update(self.settings)
+        path.write_text("".join(f"{name} {value}\n" for name, value in settings.items() if value is not None))
         if not os.geteuid():
             Path("/run/sshd").mkdir(exist_ok=True)
         command = [
