@@ -29,6 +29,7 @@ TYPES = ("classification", "extraction", "generation")
         "nlp-skills new-task entity-sentiment --language zh-TW --domain finance \\",
         "    --labels 正面,負面,中立 --output-field sentiment --field entity --field text \\",
         "    --template '分析以下文本對「{entity}」的情感傾向。文本:{text}'",
+        "nlp-skills new-task reviews --labels positive,negative --host lin@gpu-server",
     ],
 )
 @click.argument("name")
@@ -66,12 +67,17 @@ TYPES = ("classification", "extraction", "generation")
     show_default=True,
     help=N_("How versions are named: v2, 2025-01-07, or v2-20250107."),
 )
+@frame.option("--host", metavar="USER@SERVER", help=N_("Run on this server over SSH instead of here."))
+@frame.option("--workdir", metavar="PATH", help=N_("The folder there that everything of ours goes into."))
+@frame.option("--python", metavar="PATH", help=N_("An interpreter there that has all that is needed already."))
 @frame.json_option
 def new_task(name: str, labels: str | None, settings: tuple[str, ...], as_json: bool, **known: Any) -> None:
     from nlp_skills.workspace import create, locate
 
     if known["task_type"] == "classification" and not labels:
         raise click.UsageError(_("a classification task needs its classes: --labels A,B,C"))
+    if known["host"] is None and (known["workdir"] or known["python"]):
+        raise click.UsageError(_("--workdir and --python go with --host"))
     given = {key: value for key, value in known.items() if value is not None}
     wish = create.Wish(
         name=name,
@@ -86,6 +92,8 @@ def new_task(name: str, labels: str | None, settings: tuple[str, ...], as_json: 
         return
     frame.say(_("made {path}: task.yaml, data_source.yaml", path=frame.shown(folder.root)))
     frame.say(_("it is now the current task"))
+    if wish.host:
+        frame.say(_("whether {place} is ready: {command}", place=wish.host, command=f"nlp-skills remote check {name}"))
     frame.say(_("next: {command}", command="nlp-skills data-source add --help"))
 
 

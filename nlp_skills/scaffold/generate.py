@@ -109,6 +109,7 @@ def _files(task: Task, sources: DataSource, config: Config, packed: wheel.Wheel)
         yield f"{SCHEMAS}/{name}.schema.json", export.text(name).encode()
     yield f"vendor/{packed.name}", packed.content
     extras = project.extras_of(config.base_model, sources.sources)
+    extras |= {"remote"} if task.execution.type != "local" else set()
     yield "pyproject.toml", project.text(task.task_name, extras, packed.name).encode()
 
 

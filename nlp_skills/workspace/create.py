@@ -28,7 +28,7 @@ _USUAL_METRIC: dict[TaskType, str] = {"classification": "macro_f1", "extraction"
 class Wish:
     """What is known of a task when it is made; the rest has defaults a person can edit.
 
-    `training` holds settings by key, `lora.r` meaning r inside lora.
+    `training` holds settings by key, `lora.r` meaning r inside lora. With a `host` the task runs on that server.
     """
 
     name: str
@@ -47,6 +47,9 @@ class Wish:
     threshold: float | None = None
     baseline: str | None = None
     strategy: Strategy = "semantic"
+    host: str | None = None
+    workdir: str | None = None
+    python: str | None = None
 
 
 def new_task(parent: Path, wish: Wish) -> TaskFolder:
@@ -99,7 +102,7 @@ def _task_text(wish: Wish) -> str:
         (_("What it answers. json: one object; text: the bare value."), {"output_format": _output_format(wish)}),
         (_("How it is trained; versions/vN/config.yaml starts as a copy of this."), {"training": _training(wish)}),
         (_("When a version is good enough (fractions, 0 to 1)."), {"success_criteria": _criteria(wish)}),
-        (_("Where training runs."), {"execution": {"type": "local"}}),
+        (_("Where training runs."), {"execution": _execution(wish)}),
         (_("How versions are named and kept."), {"versioning": names}),
         (None, {"created": time, "updated": time}),
     ]
@@ -140,6 +143,12 @@ def _training(wish: Wish) -> dict[str, Any]:
             place = place.setdefault(parent, {})
         place[last] = value
     return training
+
+
+def _execution(wish: Wish) -> dict[str, Any]:
+    if wish.host is None:
+        return {"type": "local"}
+    return {"type": "remote_ssh", "host": wish.host, **_present({"workdir": wish.workdir, "python": wish.python})}
 
 
 def _criteria(wish: Wish) -> dict[str, Any]:

@@ -85,3 +85,30 @@ def test_errors_are_json_for_programs(project: Path, cli: Cli) -> None:
     assert ran.json["ok"] is False
     assert ran.json["exit_code"] == 2
     assert ran.json["error"]["mend"]
+
+
+def test_a_task_for_a_server(project: Path, cli: Cli) -> None:
+    ran = cli("new-task", "far", "--labels", "a,b", "--host", "lin@gpu-server:2222", "--workdir", "/data/lin")
+    assert "nlp-skills remote check far" in ran.out
+    text = (project / "far" / "task.yaml").read_text(encoding="utf-8")
+    assert "execution:\n  type: remote_ssh\n  host: lin@gpu-server:2222\n  workdir: /data/lin\n" in text
+    assert Task.load(project / "far" / "task.yaml").execution.python is None
+    assert cli("generate", "far").code == 0
+    assert "lin@gpu-server:2222" in (project / "far" / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "fabric==" in (project / "far" / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "words"),
+    [
+        (["--workdir", "/data"], 2, "go with --host"),
+        (["--host", "lin:secret@gpu-server"], 1, "a password does not belong in a file"),
+        (["--host", "-oProxyCommand=x"], 1, "a host is user@server"),
+    ],
+)
+def test_a_server_that_cannot_be_one(given: list[str], code: int, words: str, project: Path, cli: Cli) -> None:
+    ran = cli("new-task", "far", "--labels", "a,b", *given)
+    assert ran.code == code
+    assert words in ran.err
+    assert "secret" not in ran.err
+    assert list(project.iterdir()) == []
