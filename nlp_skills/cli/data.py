@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 @frame.option("--refresh", is_flag=True, help=N_("Ask the origins again, whatever was recorded of them."))
 @frame.json_option
 def regenerate(folder: TaskFolder, names: tuple[str, ...], everything: bool, refresh: bool, as_json: bool) -> int:
+    from nlp_skills.cli import elsewhere
+
+    if elsewhere.is_meant(folder, "regenerate", None):
+        words = [word for name in names for word in ("--source", name)]
+        words += ["--all"] * everything + ["--refresh"] * refresh
+        return elsewhere.carry_out(folder, None, "regenerate", words, as_json=as_json)
     from nlp_skills.data import regenerate as room
 
     try:

@@ -69,6 +69,14 @@ def evaluate(
     gate: bool,
     as_json: bool,
 ) -> int:
+    from nlp_skills.cli import elsewhere
+
+    if elsewhere.is_meant(folder, "evaluate", version_name):
+        given = {"--baselines": beside, "--backend": backend, "--model": model_name, "--base-url": base_url}
+        flags = {"--again": again, "--no-base-baseline": no_base_baseline, "--gate": gate}
+        words = [name for name, wanted in flags.items() if wanted]
+        words += [word for name, value in given.items() if value is not None for word in (name, value)]
+        return elsewhere.carry_out(folder, version_name, "evaluate", words, as_json=as_json)
     from nlp_skills.evaluation import evaluate as evaluation
     from nlp_skills.evaluation.answering import backends
 

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nlp_skills.cli import frame, run_words
+from nlp_skills.cli import elsewhere, frame, run_words
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from nlp_skills.schema.remote_job import RemoteJob
     from nlp_skills.workspace.folder import TaskFolder
     from nlp_skills.workspace.runs import Run
 
@@ -32,12 +36,14 @@ def runs(everything: bool, as_json: bool) -> None:
     from nlp_skills.workspace import runs as found_by
 
     root = locate.project_root()
+    jobs = _jobs(root)
     found = found_by.every(root)
     shown = found.all if everything else found_by.recent(found.all, _RECENT_DAYS)
     if as_json:
         problems = [problem.as_dict() for problem in found.problems]
         listed = [run_words.as_dict(run) for run in shown]
         frame.emit({"ok": True, "root": str(root), "runs": listed, "older": len(found.all) - len(shown),
+                    "elsewhere": [{"task": folder.root.name, **job.dump()} for folder, job in jobs],
                     "unreadable": problems})  # fmt: skip
         return
     if shown:
@@ -48,9 +54,28 @@ def runs(everything: bool, as_json: bool) -> None:
         if run.alive:
             for hint in run_words.hints(run):
                 frame.say(f"{run.folder.root.name} {run.version.name}: {hint}")
+    for folder, job in jobs:
+        for line in elsewhere.lines(folder, [job]):
+            frame.say(f"{folder.root.name}: {line}")
     if len(found.all) > len(shown):
         frame.say(_("older runs: {count} (--all shows them)", count=len(found.all) - len(shown)))
     say_broken(found.problems, _("runs that cannot be read: {count}"))
+
+
+def _jobs(root: Path) -> list[tuple[TaskFolder, RemoteJob]]:
+    """The open jobs of all tasks; the servers are looked at all at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from nlp_skills.workspace import locate, remote_jobs
+    from nlp_skills.workspace.folder import TaskFolder
+
+    folders = [TaskFolder(path.resolve()) for path in locate.find(root)]
+    busy = [folder for folder in folders if remote_jobs.open_ones(folder)]
+    if not busy:
+        return []
+    with ThreadPoolExecutor(len(busy)) as pool:
+        looked = list(pool.map(elsewhere.glance, busy))
+    return [(folder, job) for folder, jobs in zip(busy, looked, strict=True) for job in jobs]
 
 
 def _table(shown: list[Run]) -> None:
@@ -102,6 +127,7 @@ def logs(
 
     if follow and as_json:
         raise click.UsageError(_("--follow and --json do not go together"))
+    elsewhere.glance(folder)
     run = found_by.chosen(folder, version_name)
     version = run.version if run else folder.existing_version(version_name)
     path = output.of(version, libraries=libraries)
@@ -123,13 +149,15 @@ def logs(
     for line in found:
         frame.say(line)
     if follow:
-        for line in output.follow(path, end, lambda: _goes_on(folder, version.name)):
+        look = elsewhere.looks_of(run) if run else lambda: None
+        for line in output.follow(path, end, lambda: _goes_on(folder, version.name, look)):
             frame.say(line)
 
 
-def _goes_on(folder: TaskFolder, name: str) -> bool:
+def _goes_on(folder: TaskFolder, name: str, look: Callable[[], None]) -> bool:
     from nlp_skills.workspace import runs as found_by
 
+    look()
     run = found_by.of(folder, name)
     return run is not None and not found_by.over(run.status)
 
@@ -152,6 +180,10 @@ def stop(folder: TaskFolder, version_name: str | None, now: bool, timeout: float
     from nlp_skills.execution import stopping
     from nlp_skills.workspace import runs as found_by
 
+    job = elsewhere.meant(folder, version_name)
+    if job is not None:
+        elsewhere.stop(folder, job, now, timeout, as_json)
+        return
     run = found_by.chosen(folder, version_name)
     if run is None:
         raise stopping.nothing_runs(folder.root.name, version_name or folder.version().name)
@@ -181,7 +213,10 @@ def resume(folder: TaskFolder, version_name: str | None, detach: bool, as_json: 
     from nlp_skills.workspace import runs as found_by
 
     version = folder.existing_version(version_name)
+    options: dict[str, Any] = {"again": False, "detach": detach, "track": False, "as_json": as_json}
+    if elsewhere.is_meant(folder, "train", version.name):
+        elsewhere.refuse_to_resume(version)
+        return training.carry_out(folder, version.name, **options)
     run = found_by.of(folder, version.name)
     resuming.refuse(version, run, hopeless=run is not None and health.hopeless(run.status))
-    options: dict[str, Any] = {"again": False, "detach": detach, "track": False, "as_json": as_json}
     return training.carry_out(folder, version.name, **options)

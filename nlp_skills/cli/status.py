@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nlp_skills.cli import frame, run_words
+from nlp_skills.cli import elsewhere, frame, run_words
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def status(folder: TaskFolder, version_name: str | None, watch: bool, interval: 
 
     if interval is not None and not watch:
         raise click.UsageError(_("--interval goes with --watch"))
+    jobs = elsewhere.glance(folder)
     if watch:
         return _watch(folder, version_name, interval, as_json)
     task = folder.task()
@@ -53,6 +54,7 @@ def status(folder: TaskFolder, version_name: str | None, watch: bool, interval: 
         **_data(found),
         "run": run_words.as_dict(run) if run else None,
         "also_running": [run_words.as_dict(other) for other in going],
+        "elsewhere": [job.dump() for job in jobs],
         "snapshot": staleness.against_snapshot(folder),
         "next": staleness.next_command(folder, found),
     }
@@ -60,6 +62,8 @@ def status(folder: TaskFolder, version_name: str | None, watch: bool, interval: 
         frame.emit(about)
     else:
         _show(about, found, run, going)
+        for line in elsewhere.lines(folder, jobs):
+            frame.say(line)
     return 1 if found.stale else 0
 
 

@@ -96,7 +96,14 @@ def train(folder: TaskFolder, version_name: str | None, again: bool, detach: boo
 def carry_out(
     folder: TaskFolder, version_name: str | None, *, again: bool, detach: bool, track: bool, as_json: bool
 ) -> int:
-    """Train here, or start a run of its own; returns the exit code."""
+    """Train here, start a run of its own, or train where `execution` says; returns the exit code."""
+    from nlp_skills.cli import elsewhere
+
+    if elsewhere.is_meant(folder, "train", version_name):
+        if track:
+            frame.note(_("the curves are kept there and here; Trackio shows those of runs on this machine only"))
+        words = ["--again"] * again
+        return elsewhere.carry_out(folder, version_name, "train", words, as_json=as_json, detach=detach)
     from nlp_skills.training import curves
     from nlp_skills.training import train as training
 

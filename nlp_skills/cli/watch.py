@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills.cli import frame, run_words
+from nlp_skills.cli import elsewhere, frame, run_words
 from nlp_skills.i18n import _
 
 if TYPE_CHECKING:
@@ -26,9 +27,13 @@ def watch(run: Run, seconds: float | None, *, quiet: bool) -> Run:
     from nlp_skills.execution import watching
 
     live = not quiet and sys.stdout.isatty()
-    looks = watching.looks(run, seconds or (LIVE_SECONDS if live else PLAIN_SECONDS))
+    pause = seconds or (LIVE_SECONDS if live else PLAIN_SECONDS)
+    looks = watching.looks(run, pause, before=elsewhere.looks_of(run))
     if live:
-        return _live(looks, run)
+        with screen() as draw:
+            for run in looks:
+                draw(run)
+        return run
     shown = ""
     for run in looks:
         line = ", ".join([f"{run.folder.root.name} {run.version.name}", *run_words.facts(run)])
@@ -38,14 +43,14 @@ def watch(run: Run, seconds: float | None, *, quiet: bool) -> Run:
     return run
 
 
-def _live(looks: Any, run: Run) -> Run:
+@contextlib.contextmanager
+def screen() -> Iterator[Callable[[Run], None]]:
+    """What draws a run in a terminal, in place of how it stood before."""
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(highlight=False), auto_refresh=False, transient=True) as screen:
-        for run in looks:
-            screen.update(_screen(run), refresh=True)
-    return run
+    with Live(console=Console(highlight=False), auto_refresh=False, transient=True) as live:
+        yield lambda run: live.update(_screen(run), refresh=True)
 
 
 def _screen(run: Run) -> Any:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nlp_skills.workspace import runs
 from nlp_skills.workspace.runs import Run
 
 
-def looks(run: Run, seconds: float) -> Iterator[Run]:
-    """The run as it stands, every so many seconds; the last look is at its end."""
+def looks(run: Run, seconds: float, *, before: Callable[[], None] = lambda: None) -> Iterator[Run]:
+    """The run as it stands, every so many seconds; the last look is at its end. `before` is called before each."""
     while True:
+        before()
         run = runs.of(run.folder, run.version.name) or run
         yield run
         if not run.alive:

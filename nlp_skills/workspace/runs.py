@@ -38,10 +38,13 @@ GROUP = "NLP_SKILLS_GROUP"
 def alive(status: RunStatus | None) -> bool:
     """Whether a run goes on, so that its files are to be left alone.
 
-    One on another computer does while it is heard of. Killed processes leave their last words behind.
+    One that was sent from here does until its end has been brought home, however long it was not heard of; another
+    one on another computer, while it is heard of. Killed processes leave their last words behind.
     """
     if status is None or status.state != "running":
         return False
+    if status.place is not None:
+        return True
     return _heard(status) if elsewhere(status) else _lives(status)
 
 
@@ -53,7 +56,7 @@ def over(status: RunStatus) -> bool:
 
 def elsewhere(status: RunStatus) -> bool:
     """Whether a run is on another computer, whose processes cannot be seen from here."""
-    return status.host is not None and status.host != socket.gethostname()
+    return status.place is not None or (status.host is not None and status.host != socket.gethostname())
 
 
 def state(status: RunStatus) -> State:
@@ -61,7 +64,8 @@ def state(status: RunStatus) -> State:
     if status.state != "running":
         return status.state
     if elsewhere(status):
-        return "unknown"
+        # What was sent from here is looked at; its heartbeat is by this computer's clock.
+        return "running" if status.place is not None and _heard(status) else "unknown"
     return "running" if _lives(status) else "dead"
 
 
@@ -151,7 +155,7 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 def reached(version: VersionFolder, status: RunStatus) -> int:
     """The step a run came to. status.json is written every few seconds, so that a checkpoint may be further."""
-    path = last_checkpoint(version.checkpoints) if status.kind == "train" else None
+    path = last_checkpoint(version.checkpoints) if status.kind == "train" and status.place is None else None
     return max(status.step, checkpoint_step(path) if path else 0)
 
 
@@ -171,7 +175,9 @@ class Run:
 
     @property
     def checkpoint(self) -> int | None:
-        """The step of the last whole checkpoint."""
+        """The step of the last whole checkpoint; of a run on another machine, where it stays."""
+        if self.status.place is not None:
+            return _checkpoint_elsewhere(self.folder, self.version)
         path = last_checkpoint(self.version.checkpoints)
         return checkpoint_step(path) if path else None
 
@@ -199,6 +205,15 @@ class Runs:
 
     all: list[Run] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+
+def _checkpoint_elsewhere(folder: TaskFolder, version: VersionFolder) -> int | None:
+    from nlp_skills.workspace import remote_jobs
+
+    with contextlib.suppress(Problem):
+        job = remote_jobs.of(folder, "train", version.name)
+        return job.checkpoint if job else None
+    return None
 
 
 def of(folder: TaskFolder, name: str) -> Run | None:
@@ -301,7 +316,7 @@ def beside(folder: TaskFolder, version: VersionFolder) -> list[Run]:
     from nlp_skills.workspace import locate
 
     found = every(locate.project_root(folder.root)).all
-    return [run for run in found if run.state == "running" and run.version != version]
+    return [run for run in found if run.state == "running" and not elsewhere(run.status) and run.version != version]
 
 
 def recent(found: Iterable[Run], days: float) -> list[Run]:
