@@ -111,12 +111,12 @@ def get(root: str, paths: List[str], limit: int) -> Answer:
 
 
 def offer(root: str, files: Dict[str, str]) -> Answer:
-    """Hold files to be fetched as outgoing/HASH.part ({sha256: path}), and let go of all others."""
+    """Hold files to be fetched as outgoing/HASH.part ({sha256: path}), and let go of all others; the `rsync` here."""
     root = _home(root)
     outgoing = os.path.join(root, STATE, "outgoing")
     if not files:
         shutil.rmtree(outgoing, ignore_errors=True)
-        return {"folder": outgoing}
+        return {"rsync": None}
     _made(outgoing)
     for name in os.listdir(outgoing):
         if name[: -len(".part")] not in files:
@@ -127,7 +127,7 @@ def offer(root: str, files: Dict[str, str]) -> Answer:
             os.unlink(place)
         with contextlib.suppress(FileNotFoundError):
             _hold(source, place)
-    return {"folder": outgoing}
+    return {"rsync": _rsync()}
 
 
 def _hold(source: str, place: str) -> None:
@@ -169,7 +169,7 @@ def _literal(pattern: str) -> str:
 
 
 def expression(pattern: str) -> Pattern[str]:
-    """A pattern's regular expression: `*` stays within a folder, `**` does not; neither means a name with a dot first."""
+    """A pattern's regular expression: `*` stays in a folder, `**` does not; neither means names with a dot first."""
     parts = []
     for part in pattern.split("/"):
         if part == "**":
@@ -194,7 +194,7 @@ def _hashed(root: str, paths: Sequence[str]) -> Dict[str, List[Any]]:
             mark = _mark(full)
             entry = known.get(path)
             if not (isinstance(entry, list) and entry[:-1] == mark):
-                entry = mark + [sha256(full)]
+                entry = [*mark, sha256(full)]
                 if _mark(full) == mark and time.time_ns() - mark[1] > SETTLED_NS:
                     known[path], learnt = entry, True
             found[path] = [mark[0], entry[-1]]
