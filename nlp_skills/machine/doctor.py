@@ -20,6 +20,8 @@ from nlp_skills.machine import device, environment, setup
 NEEDED_EXTRAS = setup.DEFAULT_EXTRAS
 # A small base model, its checkpoints and one merged copy.
 LEAST_FREE_GB = 2.0
+# Not an extra: SkyPilot and huggingface_hub want different releases of click, so that it has an environment of its own.
+SKYPILOT = 'uv tool install "skypilot[aws]>=0.14,<0.15"'
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Diagnosis:
 def diagnose(*, online: bool = False) -> Diagnosis:
     """Look at everything; `online` also asks the model hub whether it answers."""
     found = device.find()
-    checks = [_python(), _package(), *_extras(), _device(found), _disk(), _uv(), _environment(), _claude()]
+    checks = [_python(), _package(), *_extras(), _device(found), _disk(), _uv(), _environment(), _claude(), _sky()]
     if online:
         checks.append(_hub())
     return Diagnosis(checks, found)
@@ -166,6 +168,13 @@ def _environment() -> Check:
 def _claude() -> Check:
     version = _first_line(["claude", "--version"])
     return Check("claude", True if version else None, version or _("not on PATH; only the plugin needs it"))
+
+
+def _sky() -> Check:
+    found = shutil.which("sky")
+    if not found:
+        return Check("sky", None, _("not on PATH; only clouds need it"), mend=SKYPILOT)
+    return Check("sky", True, found)
 
 
 def _first_line(command: list[str]) -> str | None:
