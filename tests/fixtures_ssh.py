@@ -124,7 +124,8 @@ class Sshd:
             "Port": self.port,
             "ListenAddress": "127.0.0.1",
             "HostKey": self.folder / "host_key",
-            "AuthorizedKeysFile": f"{self.key}.pub",
+            # The second is for users who cannot read where the tests are.
+            "AuthorizedKeysFile": f"{self.key}.pub .ssh/authorized_keys",
             "PidFile": "none",
             "UsePAM": "no",
             "StrictModes": "no",
@@ -218,7 +219,7 @@ def stranger() -> Iterator[pwd.struct_passwd]:
     if os.geteuid():
         pytest.skip("only root can make a user")
     name = f"{STRANGER}{os.getpid()}"
-    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
+    subprocess.run(["useradd", "--password", "*", "--create-home", "--shell", "/bin/bash", name], check=True)
     yield pwd.getpwnam(name)
     subprocess.run(["pkill", "-KILL", "-u", name], check=False)
     subprocess.run(["userdel", "--remove", "--force", name], check=False, capture_output=True)
