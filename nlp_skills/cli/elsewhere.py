@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from nlp_skills.workspace.folder import TaskFolder, VersionFolder
     from nlp_skills.workspace.runs import Run
 
-# How long a command that only looks waits for a server.
+# How long a command that only looks waits for a server, and one that was asked to fetch.
 GLANCE_SECONDS = 5.0
+FETCH_SECONDS = 600.0
 
 
 def is_meant(folder: TaskFolder, step: Step, version_name: str | None) -> bool:
@@ -193,7 +194,7 @@ def _detached(folder: TaskFolder, job: RemoteJob, as_json: bool) -> int:
     return 0
 
 
-def glance(folder: TaskFolder) -> list[RemoteJob]:
+def glance(folder: TaskFolder, seconds: float = GLANCE_SECONDS) -> list[RemoteJob]:
     """Take in what is new of the task's jobs elsewhere, for a few seconds at most."""
     from nlp_skills.workspace import remote_jobs
 
@@ -201,7 +202,7 @@ def glance(folder: TaskFolder) -> list[RemoteJob]:
         return []
     from nlp_skills.execution import elsewhere
 
-    return elsewhere.refresh(folder, seconds=GLANCE_SECONDS)
+    return elsewhere.refresh(folder, seconds=seconds)
 
 
 def lines(folder: TaskFolder, jobs: Sequence[RemoteJob]) -> list[str]:

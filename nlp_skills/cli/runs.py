@@ -26,17 +26,18 @@ _RECENT_DAYS = 7
         "List the last run of every version of every task: those that go on first, then the newest. A run whose "
         "process is gone is dead; of one on another computer it is said when it was last heard of."
     ),
-    examples=["nlp-skills runs", "nlp-skills runs --all", "nlp-skills runs --json"],
+    examples=["nlp-skills runs", "nlp-skills runs --all", "nlp-skills runs --fetch --json"],
 )
 @frame.option("--all", "everything", is_flag=True, help=N_("Also those that ended more than a week ago."))
+@frame.option("--fetch", is_flag=True, help=N_("Take the time to fetch what has ended on other machines."))
 @frame.json_option
-def runs(everything: bool, as_json: bool) -> None:
+def runs(everything: bool, fetch: bool, as_json: bool) -> None:
     from nlp_skills.cli.tasks import say_broken
     from nlp_skills.workspace import locate
     from nlp_skills.workspace import runs as found_by
 
     root = locate.project_root()
-    jobs = _jobs(root)
+    jobs = _jobs(root, elsewhere.FETCH_SECONDS if fetch else elsewhere.GLANCE_SECONDS)
     found = found_by.every(root)
     shown = found.all if everything else found_by.recent(found.all, _RECENT_DAYS)
     if as_json:
@@ -62,7 +63,7 @@ def runs(everything: bool, as_json: bool) -> None:
     say_broken(found.problems, _("runs that cannot be read: {count}"))
 
 
-def _jobs(root: Path) -> list[tuple[TaskFolder, RemoteJob]]:
+def _jobs(root: Path, seconds: float) -> list[tuple[TaskFolder, RemoteJob]]:
     """The open jobs of all tasks; the servers are looked at all at once."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -74,7 +75,7 @@ def _jobs(root: Path) -> list[tuple[TaskFolder, RemoteJob]]:
     if not busy:
         return []
     with ThreadPoolExecutor(len(busy)) as pool:
-        looked = list(pool.map(elsewhere.glance, busy))
+        looked = list(pool.map(lambda folder: elsewhere.glance(folder, seconds), busy))
     return [(folder, job) for folder, jobs in zip(busy, looked, strict=True) for job in jobs]
 
 

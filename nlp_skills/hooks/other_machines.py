@@ -73,7 +73,7 @@ def look(tasks: list[str], lang: str) -> bool:
                 return False
             os.utime(path)
             subprocess.Popen(
-                [python, "-I", "-c", code, "runs", "--json"],
+                [python, "-I", "-c", code, "runs", "--fetch", "--json"],
                 cwd=os.path.commonpath(tasks),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -54,7 +54,7 @@ def python_that_tells(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def looks(log: Path) -> int:
-    return sum(line.endswith("runs --json") for line in log.read_text(encoding="utf-8").splitlines())
+    return sum(line.endswith("runs --fetch --json") for line in log.read_text(encoding="utf-8").splitlines())
 
 
 def test_whoever_opens_the_project_hears_what_goes_on_elsewhere(task: Path) -> None:
