@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -136,6 +136,10 @@ class Sshd:
             "Subsystem": "sftp internal-sftp",
         }
         path = self.folder / "sshd_config"
+        if not os.geteuid():
+            # The file is in a folder of root's, and sshd reads it as whoever logs in.
+            settings["AuthorizedKeysCommand"] = f"/bin/cat {self.key}.pub"
+            settings["AuthorizedKeysCommandUser"] = "root"
         settings.update(self.settings)
         path.write_text("".join(f"{name} {value}\n" for name, value in settings.items() if value is not None))
         if not os.geteuid():
@@ -191,10 +195,11 @@ class Far:
         self.server, self.home, self.workdir = server, home, workdir
         self.link = Link(server.port)
         self.ssh = home / ".ssh"
-        self.ssh.mkdir(mode=0o700)
+        self.ssh.mkdir(mode=0o700, exist_ok=True)
         shutil.copy(server.key, self.ssh / "id_ed25519")
         self.known = self.ssh / "known_hosts"
-        self.known.write_text(server.known(self.link.port) + server.known())
+        with self.known.open("a") as known:
+            known.write(server.known(self.link.port) + server.known())
 
     @property
     def host(self) -> str:
@@ -208,6 +213,23 @@ def far(sshd_of_session: Sshd, tmp_path: Path) -> Iterator[Far]:
     found = Far(sshd_of_session, tmp_path / "home", tmp_path / "far")
     yield found
     found.link.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Far]]:
+    """Servers of a test's own, which it may change and stop: `serve("name", Setting=value)`."""
+    made: list[Far] = []
+
+    def start(name: str = "own", **settings: object) -> Far:
+        server = Sshd(tmp_path / name, **settings)
+        server.start()
+        made.append(Far(server, tmp_path / "home", tmp_path / name / "far"))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.link.close()
+        one.server.stop()
 
 
 STRANGER = "nlpfar"

@@ -164,9 +164,10 @@ class Connection:
             raise
         except (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError) as error:
             alive = self._fabric is not None and self._fabric.is_connected
-            if alive and not isinstance(error, TimeoutError | EOFError):
+            of_the_request = isinstance(error, OSError | paramiko.SFTPError | paramiko.ChannelException)
+            if alive and of_the_request and not isinstance(error, TimeoutError):
                 raise refusals.refused_there(self.host, error) from error
-            silent = self._silent
+            silent = self._silent or "Timeout" in str(error)
             self.close()
             raise refusals.unreachable(self.host, TimeoutError() if silent else error) from error
 
