@@ -171,6 +171,12 @@ class Execution(Model):
             raise ValueError(_("a password does not belong in a file; use a key (ssh-copy-id) or an SSH agent"))
         raise ValueError(_("a host is user@server, server, user@server:port, or a name of ~/.ssh/config"))
 
+    @property
+    def devices(self) -> int:
+        """On how many GPUs of one machine a training goes on: `gpus`, else as many as are rented, else one."""
+        rented = int((self.gpu or "").partition(":")[2] or 1) if self.type == "cloud" else 1
+        return self.gpus or rented
+
     @model_validator(mode="after")
     def _whole(self) -> Execution:
         if self.type == "remote_ssh" and self.host is None:

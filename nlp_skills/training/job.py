@@ -18,6 +18,7 @@ class Job:
 
     One optimiser step sees `config.effective_batch` rows: `micro_batch` at once on each of `processes` devices,
     `accumulation` times. `sharding` says what each device holds of the model: all of it (ddp), or a part.
+    `own_disks`: the processes are on machines that do not see each other's files.
     """
 
     folder: TaskFolder
@@ -29,6 +30,7 @@ class Job:
     accumulation: int
     processes: int = 1
     sharding: Sharding = "ddp"
+    own_disks: bool = False
     checkpoint: Path | None = None
     track: bool = False
 

@@ -39,9 +39,14 @@ def first() -> bool:
     return rank() == 0
 
 
+def first_here() -> bool:
+    """Whether this process is the first of those on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
 def count(execution: Execution) -> int:
-    """The processes this training is made of: what a launcher started, else `gpus`."""
-    return int(os.environ["WORLD_SIZE"]) if joined() else execution.gpus or 1
+    """The processes this training is made of: what a launcher started, else `gpus`, or the GPUs of a rented machine."""
+    return int(os.environ["WORLD_SIZE"]) if joined() else execution.devices
 
 
 def divided(config: Config, processes: int, path: Path) -> tuple[int, int]:
@@ -203,6 +208,18 @@ def free_port() -> int:
 def notes(version: VersionFolder) -> Path:
     """Where each process leaves its last words (N.json) and its libraries' (N.log)."""
     return version.run / "ranks"
+
+
+def world() -> int:
+    """How many processes the launcher started, on all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def store() -> Any:
+    """Where the processes leave each other words that outlast what they compute together."""
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._get_default_store()
 
 
 def broadcast(word: Any = None) -> Any:

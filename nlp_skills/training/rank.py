@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import pickle
+import secrets
 import shutil
 import sys
 import threading
@@ -28,11 +29,13 @@ from nlp_skills.training import artefact, base_model, failure, fit, health, proc
 from nlp_skills.training.device import Device, peak_memory_gb, pick
 from nlp_skills.training.job import Job
 from nlp_skills.training.preflight import Preflight
+from nlp_skills.training.sharing import any_rank
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 # How long the first process waits for the one that broke to say why.
 WORDS_SECONDS = 5.0
 INTERRUPTED, BROKEN = 130, 1
+_LAST_WORDS = "nlp-skills/last-words/"
 
 
 @dataclass(frozen=True)
@@ -168,16 +171,28 @@ def made(version: VersionFolder) -> Path:
 
 
 def leave(version: VersionFolder, word: dict[str, Any]) -> None:
-    """Leave this process's last words."""
+    """Leave this process's last words: in a file, and where the first process finds them from another machine."""
     number = processes.rank()
+    word = {"rank": number, "time": time.time(), **word}
     with contextlib.suppress(Problem, OSError):
-        files.write_json(processes.notes(version) / f"{number}.json", {"rank": number, "time": time.time(), **word})
+        files.write_json(processes.notes(version) / f"{number}.json", word)
+    with contextlib.suppress(Exception):
+        processes.store().set(f"{_LAST_WORDS}{number}", json.dumps(word))
 
 
 def words(version: VersionFolder) -> list[dict[str, Any]]:
     """What the processes left, the first to end first."""
     found = [files.read_json(path) for path in processes.notes(version).glob("*.json")]
     return sorted(found, key=lambda word: float(word["time"]))
+
+
+def _heard() -> list[dict[str, Any]]:
+    """What processes on other machines left."""
+    store, found = processes.store(), []
+    for number in range(1, processes.world()):
+        if store.check([f"{_LAST_WORDS}{number}"]):
+            found.append(json.loads(store.get(f"{_LAST_WORDS}{number}")))
+    return found
 
 
 def broken(error: BaseException, root: Path) -> dict[str, Any]:
@@ -200,22 +215,26 @@ def raised(word: dict[str, Any]) -> Exception:
 
 
 @contextlib.contextmanager
-def others(folder: TaskFolder, version: VersionFolder) -> Iterator[Callable[[Job, Preflight], None]]:
+def others(folder: TaskFolder, version: VersionFolder) -> Iterator[Callable[[Job, Preflight], Job]]:
     """A function that gives the work to the processes a launcher started beside this one, if it did.
 
-    They wait for it; where the block ends without it, they end with the code that this one ends with.
+    They wait for it; where the block ends without it, they end with the code that this one ends with. The work comes
+    back with what is known once all have it: whether they see each other's files.
     """
     if not processes.joined():
-        yield lambda _job, _checked: None
+        yield lambda job, _checked: job
         return
     full = version.config().adapter == "full"
     processes.connect(pick(cuda_devices=folder.task().execution.cuda_devices, train_all_weights=full))
     given: list[Job] = []
 
-    def tell(job: Job, checked: Preflight) -> None:
+    def tell(job: Job, checked: Preflight) -> Job:
         shutil.rmtree(processes.notes(version), ignore_errors=True)
         given.append(job)
-        processes.broadcast((job, checked))
+        mark = f"disk-{secrets.token_hex(8)}"
+        files.write_text(processes.notes(version) / mark, "")
+        processes.broadcast((job, checked, mark))
+        return _on_disks(job, version, mark)
 
     code = 0
     try:
@@ -226,6 +245,12 @@ def others(folder: TaskFolder, version: VersionFolder) -> Iterator[Callable[[Job
     finally:
         if not given:
             processes.broadcast(code)
+
+
+def _on_disks(job: Job, version: VersionFolder, mark: str) -> Job:
+    """The work, with whether every process sees the file that the first one has just written. All of them ask."""
+    (own,) = any_rank(not (processes.notes(version) / mark).exists())
+    return dataclasses.replace(job, own_disks=own)
 
 
 def lead(job: Job, checked: Preflight, device: Device, recorder: run.Recorder, stop: run.Stop) -> fit.Fitted:
@@ -245,7 +270,10 @@ def _said_by_another(version: VersionFolder) -> Exception | None:
     """Where another process broke first, what it said."""
     until = time.monotonic() + WORDS_SECONDS
     while time.monotonic() < until:
-        failed = [word for word in words(version) if word["outcome"] == "failed"]
+        left = words(version)
+        with contextlib.suppress(Exception):
+            left += _heard()
+        failed = [word for word in left if word["outcome"] == "failed"]
         if failed:
             return raised(failed[0])
         time.sleep(0.1)
@@ -260,14 +288,20 @@ def follow(folder: TaskFolder, version: str | None) -> NoReturn:
     word = processes.broadcast()
     if isinstance(word, int):
         raise SystemExit(word)
-    job, checked = word
+    job, checked, mark = word
     # The folder may stand elsewhere on this computer.
     found = folder.version(job.version.name)
     checkpoint = job.checkpoint and found.checkpoints / job.checkpoint.name
     job = dataclasses.replace(job, folder=folder, version=found, checkpoint=checkpoint)
+    job = _on_disks(job, found, mark)
+    if job.own_disks and checkpoint is None and processes.first_here():
+        shutil.rmtree(found.checkpoints, ignore_errors=True)
     code = _worked(job, checked, _silent(job))
+    if job.own_disks and code == 0 and processes.first_here():
+        shutil.rmtree(found.checkpoints, ignore_errors=True)
     sys.stderr.flush()
-    os._exit(code)
+    # A launcher takes any other code for a break, and ends the first process before it has kept its records.
+    os._exit(0 if code == INTERRUPTED else code)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def train(
             return ready
         job, checked = ready
         begun = _begin(job, checked)
-        tell(begun.job, checked)
+        begun.job = tell(begun.job, checked)
     return _carry_out(begun, checked, on_stop or (lambda: None))
 
 

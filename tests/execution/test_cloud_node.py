@@ -1,0 +1,164 @@
+"""What runs on rented machines, run here: one of them, two that share nothing, one that is lost, one whose time is up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures_cloud import Rented, on_cloud
+from fixtures_sql import free_port
+from fixtures_training import CONFIG
+
+from nlp_skills.training import run
+from nlp_skills.training import train as training
+from nlp_skills.workspace.folder import TaskFolder
+
+Ready = Callable[..., TaskFolder]
+SHORT: dict[str, Any] = {**CONFIG, "epochs": 3, "batch_size": 4, "gradient_accumulation": 2}
+LONG = {**SHORT, "epochs": 5}
+FIGURES = ("step", "loss", "grad_norm", "eval_loss", "learning_rate", "tokens")
+
+
+@pytest.fixture(autouse=True)
+def _same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NLP_SKILLS_DETERMINISTIC", "1")
+
+
+@pytest.fixture
+def rent(tmp_path: Path) -> Iterator[Callable[..., Rented]]:
+    """Rent machines for a task; those that are left at the end are taken back."""
+    every: list[Rented] = []
+
+    def one(folder: TaskFolder) -> Rented:
+        disk = tmp_path / f"machine {len(every)}"
+        disk.mkdir()
+        every.append(Rented(disk, folder, tmp_path / "bucket"))
+        return every[-1]
+
+    yield one
+    for machine in every:
+        if machine.disk.exists():
+            machine.lose()
+
+
+def figures(folder: TaskFolder) -> list[dict[str, Any]]:
+    return [{name: line.get(name) for name in FIGURES} for line in run.metrics(folder.version("v1"))]
+
+
+def adapter(folder: TaskFolder) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder.version("v1").adapter / "adapter_model.safetensors")
+
+
+def same_bits(one: TaskFolder, other: TaskFolder) -> None:
+    before, after = adapter(one), adapter(other)
+    assert before.keys() == after.keys()
+    assert all((before[name] == after[name]).all() for name in before)
+    assert figures(one) == figures(other)
+
+
+def alone(folder: TaskFolder) -> TaskFolder:
+    """The same training on this machine."""
+    local = TaskFolder.at(shutil.copytree(folder.root, folder.root.parent / "alone"))
+    text = local.task_path.read_text().partition("execution:")[0]
+    local.task_path.write_text(text)
+    assert training.train(local).state == "completed"
+    return local
+
+
+def wait_for(found: Callable[[], object], machine: Rented, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not found():
+        assert machine.process is not None and machine.process.poll() is None, machine.log()
+        assert time.monotonic() < until, machine.log()
+        time.sleep(0.02)
+
+
+def test_a_machine_that_is_lost_is_replaced_from_the_bucket(ready: Ready, rent: Callable[..., Rented]) -> None:
+    folder = on_cloud(ready(train=50, **LONG))
+    first = rent(folder)
+    first.start(NLP_SKILLS_JOB="one", NLP_SKILLS_ARGUMENTS='["--again"]')
+    bucket = first.bucket / "v1"
+    wait_for(lambda: list(bucket.glob("checkpoint-*/whole-0.json")), first)
+    first.lose()
+
+    second = rent(folder)
+    # What was cut off while it was copied is of no use, and is seen to be.
+    half = shutil.copytree(next(bucket.glob("checkpoint-*")), bucket / "checkpoint-999")
+    next(half.rglob("adapter_model.safetensors")).write_bytes(b"half")
+    assert second.start(NLP_SKILLS_JOB="one", NLP_SKILLS_ARGUMENTS='["--again"]').wait(60) == 0, second.log()
+    assert "going on from checkpoint-" in second.log() and "checkpoint-999" not in second.log()
+    same_bits(alone(folder), second.folder)
+
+    job = second.workdir / "jobs" / "one"
+    assert json.loads((job / "exit.json").read_text())["exit_code"] == 0
+    assert "v1 is trained" in (job / "out.log").read_text() and "v1 is trained" in second.log()
+    assert [path.name for path in bucket.iterdir() if path.is_dir()] == ["results"], "no checkpoints are left behind"
+
+    second.lose()
+    third = rent(folder)
+    assert third.start(NLP_SKILLS_JOB="two").wait(60) == 0, third.log()
+    assert third.folder.version("v1").adapter.is_dir(), "what nobody fetched in time is still to be had"
+
+
+def test_two_machines_that_share_nothing_learn_what_one_does(ready: Ready, rent: Callable[..., Rented]) -> None:
+    folder = on_cloud(ready(train=50, **{**LONG, "lora": {"r": 8, "alpha": 16, "dropout": 0.1}}), nodes=2)
+    whole = two(rent, folder, "whole")
+    ended(whole)
+    expected = alone_on_two(folder)
+    same_bits(expected, whole[0].folder)
+    assert not (whole[1].folder.version("v1").status_path).exists(), "the first machine keeps the records"
+    shutil.rmtree(whole[0].bucket)
+
+    cut = two(rent, folder, "cut")
+    bucket = cut[0].bucket / "v1"
+    wait_for(lambda: [path for path in bucket.glob("checkpoint-*") if len(list(path.glob("whole-*"))) == 2], cut[0])
+    for machine in cut:
+        machine.lose()
+    again = two(rent, folder, "cut")
+    ended(again)
+    assert all("going on from checkpoint-" in machine.log() for machine in again)
+    same_bits(expected, again[0].folder)
+
+
+def alone_on_two(folder: TaskFolder) -> TaskFolder:
+    """The same training by two processes on this machine."""
+    local = TaskFolder.at(shutil.copytree(folder.root, folder.root.parent / "alone"))
+    text = local.task_path.read_text().partition("execution:")[0]
+    local.task_path.write_text(f"{text}execution: {{gpus: 2}}\n")
+    assert training.train(local).state == "completed"
+    return local
+
+
+def two(rent: Callable[..., Rented], folder: TaskFolder, job: str) -> list[Rented]:
+    port, machines = str(free_port()), [rent(folder), rent(folder)]
+    for number, machine in enumerate(machines):
+        machine.start(number=number, nodes=2, NLP_SKILLS_JOB=job, MASTER_PORT=port)
+    return machines
+
+
+def ended(machines: list[Rented]) -> None:
+    for machine in machines:
+        assert machine.process is not None
+        assert machine.process.wait(90) == 0, machine.log()
+
+
+def test_time_that_is_used_up_ends_the_run_with_a_checkpoint(ready: Ready, rent: Callable[..., Rented]) -> None:
+    folder = on_cloud(ready(train=50, **{**LONG, "epochs": 200}), budget_usd=0.01)
+    machine = rent(folder)
+    # Some 20 USD were used up by a machine before it, all but a cent.
+    (machine.bucket).mkdir()
+    (machine.bucket / "budget-dear.json").write_text('{"hours": 1.0, "usd": 0.0099}')
+    assert machine.start(NLP_SKILLS_JOB="dear", NLP_SKILLS_USD_PER_HOUR="1").wait(60) == 130, machine.log()
+    assert "budget_usd: 0.01 USD are used up" in machine.log()
+    status = machine.folder.version("v1").status()
+    assert status is not None and status.state == "interrupted" and "checkpoint saved" in (status.message or "")
+    assert (machine.bucket / "v1" / f"checkpoint-{status.step}" / "whole-0.json").is_file()
+    counted = json.loads((machine.bucket / "budget-dear.json").read_text())
+    assert counted["usd"] >= 0.01 and counted["hours"] > 1
