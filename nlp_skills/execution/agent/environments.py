@@ -46,6 +46,8 @@ _NO_NETWORK = (
     "Temporary failure in name",
     "Network is unre",
 )
+# Debian packs the latter apart.
+_VENV = "import venv, ensurepip; ensurepip.version()"
 _CHECK = """
 import importlib, importlib.metadata as m, json, platform, sys
 recipe = json.load(sys.stdin)
@@ -229,14 +231,14 @@ class _Making:
         wanted = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "uv"]
         os.makedirs(into, mode=0o700, exist_ok=True)
         try:
-            if self._answers([sys.executable, "-m", "pip", "--version"]):
+            if _runs([sys.executable, "-m", "pip", "--version"]):
                 argv = [sys.executable, "-m", "pip", *wanted, "--target", fresh]
-            elif self._answers([sys.executable, "-c", "import venv, ensurepip"]):
+            elif _runs([sys.executable, "-I", "-c", _VENV]):
                 self._run([sys.executable, "-I", "-m", "venv", fresh], "installer")
                 argv = [os.path.join(fresh, "bin", "python"), "-m", "pip", *wanted]
             else:
                 return None
-            print("uv", flush=True)
+            print("pip install uv", flush=True)
             self._run(argv, "install")
             os.replace(os.path.join(fresh, "bin", "uv"), os.path.join(into, "uv"))
         except Failure as failure:
@@ -249,7 +251,7 @@ class _Making:
 
     def _by_uv(self, uv: str) -> None:
         minor = self.recipe["minor"]
-        begin = [uv, "venv", "--no-project", "--python"]
+        begin = [uv, "venv", "--quiet", "--no-project", "--python"]
         try:
             self._run([*begin, minor, self.venv], "python")
         except Failure as failure:
@@ -279,7 +281,7 @@ class _Making:
         found = _pythons()
         # The one that is of the same minor as at home, else the newest.
         suited = [path for path, version in found if version.startswith(minor + ".")] + [path for path, _v in found]
-        with_pip = [path for path in suited if self._answers([path, "-I", "-c", "import venv, ensurepip"])]
+        with_pip = [path for path in suited if _runs([path, "-I", "-c", _VENV])]
         if not with_pip:
             raise Failure("tools" if found else "python", ", ".join(version for _path, version in found))
         self._run([with_pip[0], "-I", "-m", "venv", self.venv], "install")
@@ -313,9 +315,6 @@ class _Making:
         found.update(interpreter=python, tool=tool, system=platform.system(), machine=platform.machine())
         return found
 
-    def _answers(self, argv: List[str]) -> bool:
-        return _runs(argv)
-
     def _variables(self) -> Dict[str, str]:
         """Ours beside the server's own, so that nothing is written outside our folder."""
         cache = os.path.join(self.workdir, "cache")
@@ -328,8 +327,9 @@ class _Making:
             UV_PYTHON_INSTALL_BIN="0",
             UV_PROJECT_ENVIRONMENT=self.venv,
             TMPDIR=self.temporary,
-            PYTHONDONTWRITEBYTECODE="1",
         )
+        if self.recipe["python"]:
+            found["PYTHONDONTWRITEBYTECODE"] = "1"  # nothing is written into what is not ours
         if os.path.exists(ssl.get_default_verify_paths().cafile or ssl.get_default_verify_paths().openssl_cafile):
             # Where a company's proxy has a certificate of its own, the system knows it.
             found.setdefault("UV_SYSTEM_CERTS", "1")

@@ -222,15 +222,14 @@ def _describe(stamp: dict[str, Any], wanted: Recipe, tell: Tell) -> None:
     if wanted.python and other:
         tell(_("other versions than pinned: {differences}", differences=", ".join(other)))
     if not stamp["python"].startswith(f"{wanted.minor}.") and not wanted.python:
-        tell(_("here it is Python {minor}, which {host} neither has nor could get", minor=wanted.minor,
-               host=_("the server")))  # fmt: skip
+        tell(_("Python {minor}, as here, is not there and could not be fetched", minor=wanted.minor))
 
 
 def _failed(server: Server, found: dict[str, Any], wanted: Recipe) -> Unavailable:
     failure = found["failed"] or {"error": "stopped", "detail": "", "path": None}
     host, error, path = server.link.host, failure["error"], failure.get("path")
     said = "\n".join(map(_shown, (failure.get("detail") or "").splitlines()[-6:]))
-    again = _("run the command again: what was fetched is kept")
+    again = _("mend what it says, then run the command again: what was fetched is kept")
     words: dict[str, tuple[str, str]] = {
         "space": (
             _("no space left there: {workdir}", workdir=server.workdir),
@@ -260,9 +259,12 @@ def _failed(server: Server, found: dict[str, Any], wanted: Recipe) -> Unavailabl
             _("install it there: {command}; or leave execution.python out: an environment is made then",
               command=f"{wanted.python} -m pip install {_needed(wanted)}"),
         ),
-        "stopped": (_("it was ended before it was done"), again),
+        "stopped": (
+            _("it was ended before it was done"),
+            _("run the command again: what was fetched is kept"),
+        ),
     }  # fmt: skip
-    cause, mend = words.get(error, (said or error, _("mend what it says, then {again}", again=again)))
+    cause, mend = words.get(error, (said or error, again))
     where = path if error in ("no_such_python", "old_python", "given_lacks") else found["place"]
     return Unavailable(
         _("the environment could not be made on {host}", host=host), file=f"{host}:{where}", cause=cause, mend=mend
