@@ -89,6 +89,8 @@ def summary(run: Run) -> str:
         words = _("running: step {step} of {total}", **at)
         if on:
             words = _("running on {place}: step {step} of {total}", place=on, **at)
+        if on and not status.total_steps:
+            words = _("running on {place}, before the first step", place=on)
         words = ", ".join([words, *_left(status), *spent(run)])
     elif stands == "unknown":
         known = _("running on {host}, as far as is known: step {step} of {total}", host=on or host(status), **at)
@@ -114,8 +116,8 @@ def job_summary(job: RemoteJob) -> str:
         "fetched": _("was carried out on {place}", place=at),
         "lost": _("lost: {place} knows of it no more", place=at),
     }[job.state]
-    cost = money(job_cost(job))
-    words = ", ".join([words, *([cost] if cost else [])])
+    usd = money(job_cost(job))
+    words = ", ".join([words, *([usd] if usd else [])])
     return f"{words}: {one_line(job.trouble)[:300]}" if job.trouble and job.state == "lost" else words
 
 
@@ -148,13 +150,18 @@ def place(run: Run) -> str | None:
     return one_line(run.status.place)[:80] if run.status.place else None
 
 
+def cost(run: Run) -> float | None:
+    """US dollars for a run up to now, where its machine is charged for."""
+    job = _going(run)
+    return run.status.cost_usd if job is None else max(run.status.cost_usd or 0.0, job_cost(job) or 0.0) or None
+
+
 def spent(run: Run) -> list[str]:
     """What a run has cost so far, as a part of a sentence; nothing where nobody charges for it."""
-    job = _going(run)
-    cost = run.status.cost_usd if job is None else max(run.status.cost_usd or 0.0, job_cost(job) or 0.0) or None
-    if cost is None:
+    usd = money(cost(run))
+    if usd is None:
         return []
-    return [_("{cost} so far", cost=money(cost)) if job else _("{cost} in all", cost=money(cost))]
+    return [_("{cost} so far", cost=usd) if _going(run) else _("{cost} in all", cost=usd)]
 
 
 def money(usd: float | None) -> str | None:

@@ -80,12 +80,13 @@ def _jobs(root: Path, seconds: float) -> list[tuple[TaskFolder, RemoteJob]]:
 
 
 def _table(shown: list[Run]) -> None:
+    charged = any(run_words.cost(run) is not None for run in shown)
     columns = [_("Task"), _("Version"), _("Kind"), _("State"), _("Step"), _("Loss"), _("Valid"), _("Left"),
-               _("Memory"), _("Since"), _("Where")]  # fmt: skip
-    frame.table(columns, [_cells(run) for run in shown], right=[4, 5, 7, 8])
+               _("Memory"), _("Since"), *([_("Cost")] if charged else []), _("Where")]  # fmt: skip
+    frame.table(columns, [_cells(run, charged=charged) for run in shown], right=[4, 5, 7, 8])
 
 
-def _cells(run: Run) -> list[str]:
+def _cells(run: Run, *, charged: bool) -> list[str]:
     from nlp_skills.cli.tasks import one_line
 
     status = run.status
@@ -100,6 +101,7 @@ def _cells(run: Run) -> list[str]:
         run_words.span(status.eta_seconds) if run.state == "running" else "-",
         run_words.memory(status),
         run_words.local(status.started),
+        *([run_words.money(run_words.cost(run)) or "-"] if charged else []),
         run_words.where(run),
     ]
 

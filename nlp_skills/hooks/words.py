@@ -93,6 +93,7 @@ _TABLE = {
     "at_step": ("at step {step} of {total}", "目前第 {step}/{total} 步"),
     "heard": ("last heard of {span} ago", "最後一次取得消息：{span}前"),
     "silent": ("it could not be reached then: {cause}", "當時無法連線：{cause}"),
+    "seconds": ("{count} s", "{count} 秒"),
     "minutes": ("{count} min", "{count} 分鐘"),
     "hours": ("{count} h", "{count} 小時"),
     "days": ("{count} d", "{count} 天"),
@@ -182,6 +183,8 @@ def percent(value: float) -> str:
 
 def span(lang: str, seconds: float) -> str:
     """A stretch of time, in the unit that suits it."""
+    if seconds < 90:
+        return phrase(lang, "seconds", count=round(seconds))
     minutes = round(seconds / 60)
     if minutes < 90:
         return phrase(lang, "minutes", count=minutes)
