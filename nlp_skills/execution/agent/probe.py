@@ -39,6 +39,7 @@ def probe(workdir: str) -> Answer:
         "rsync": shutil.which("rsync"),
         "workdir": _disk(place),
         "processor": _processor(),
+        "bf16": _bf16(),
         "cores": _cores(),
         "memory": _memory(),
         "nvidia_smi": smi,
@@ -90,6 +91,14 @@ def _processor() -> Optional[str]:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or None
+
+
+def _bf16() -> Optional[bool]:
+    """Whether the processor itself multiplies in bfloat16."""
+    for line in _lines("/proc/cpuinfo"):
+        if line.lower().startswith(("flags", "features")):
+            return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.partition(":")[2].split()))
+    return None
 
 
 def _cores() -> int:

@@ -92,7 +92,7 @@ def clean(server: Server, wanted: Cleaning) -> Cleaned:
     left = [*done["kept"], *(f"{server.workdir}/{name}" for name in done["left"])]
     if wanted.everything:
         # Our program was among it; the next question sends it again.
-        server.__dict__.pop("agent", None)
+        server.forget_agent()
     return Cleaned(items, sum(item.bytes for item in items), left)
 
 

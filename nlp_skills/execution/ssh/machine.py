@@ -31,7 +31,7 @@ class SshMachine:
         """The job as it will be. The server is asked where its folders are: one that cannot be reached is told now."""
         assert self.wanted.host is not None
         with Connection(self.wanted.host) as link:
-            workdir = Server(link, self.wanted.workdir).workdir
+            workdir = Server(link, self.wanted.workdir, python=self.wanted.python).workdir
         return RemoteJob(
             id=f"{step}-{version.name}-{secrets.token_hex(4)}",
             type="remote_ssh",
@@ -68,7 +68,7 @@ class SshMachine:
         return job.model_copy(update={"state": "running", "started": files.now()})
 
     def server(self, job: RemoteJob) -> Server:
-        return Server(Connection(job.host), job.workdir)
+        return Server(Connection(job.host), job.workdir, python=self.wanted.python)
 
     def gone(self, job: RemoteJob) -> str | None:
         """A server is nobody's to take back."""
@@ -86,5 +86,7 @@ def command(job: RemoteJob, arguments: Sequence[str]) -> list[str]:
 
 def surroundings(job: RemoteJob, wanted: Execution) -> dict[str, str]:
     """The environment that the step is given there beside the server's own."""
-    found = {"NLP_SKILLS_LANG": i18n.language(), "PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": f"{job.workdir}/cache"}
+    found = {"NLP_SKILLS_LANG": i18n.language(), "PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": f"{job.workdir}/cache",
+             # CUDA would number the fastest first; people count as nvidia-smi does.
+             "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # fmt: skip
     return found | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}

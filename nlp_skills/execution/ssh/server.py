@@ -138,6 +138,11 @@ class Server:
                 raise refused(self.link.host, found)
         return path
 
+    def forget_agent(self) -> None:
+        """Its file there was removed: whoever asks next sends it again."""
+        for name in ("agent", "_arrival"):
+            self.__dict__.pop(name, None)
+
     def _refuse_without_home(self, arrival: dict[str, Any]) -> None:
         if not arrival["at_home"] and f"{arrival['workdir']}/".startswith(f"{arrival['home']}/"):
             raise Unavailable(

@@ -173,20 +173,21 @@ def tight(estimate: Estimate) -> str:
 
 @dataclass(frozen=True)
 class Asked:
-    """What `estimate` was asked: other machines, another base model."""
+    """What `estimate` was asked: a GPU by its name, another machine as it was found, another base model."""
 
     gpu: str | None = None
     base_model: str | None = None
+    machine: machine.Machine | None = None
 
 
 def of_version(folder: TaskFolder, version: VersionFolder, asked: Asked) -> Estimate:
-    """The estimate of a version, on this machine or on a GPU that was named.
+    """The estimate of a version, on this machine, on a GPU that was named, or on a machine elsewhere.
 
     Raises:
         Usage: there is no such GPU.
         Unavailable: the base model is not there and cannot be fetched.
     """
-    return _here(folder, version, _asked(version, asked), gpu=asked.gpu)
+    return _here(folder, version, _asked(version, asked), gpu=asked.gpu, elsewhere=asked.machine)
 
 
 def of_gpus(folder: TaskFolder, version: VersionFolder, asked: Asked) -> list[Estimate]:
@@ -210,11 +211,12 @@ def _here(
     config: Config,
     *,
     gpu: str | None = None,
+    elsewhere: machine.Machine | None = None,
     encoded: dict[str, list[Any]] | None = None,
     limit: int | None = None,
 ) -> Estimate:
     """The estimate of a configuration as this task would train it; `encoded` and `limit` are a preflight's."""
-    where, execution = _machine(folder, config, gpu, timed=encoded is None), folder.task().execution
+    where, execution = elsewhere or _machine(folder, config, gpu, timed=encoded is None), folder.task().execution
     several = processes.count(execution) if gpu is None else 1
     micro_batch, _times = processes.divided(config, several, version.config_path)
     base = small_files(config.base_model, folder.root)
