@@ -34,9 +34,11 @@ class Keys(AuthStrategy):  # type: ignore[misc]
         except paramiko.AuthenticationException as error:
             self.offers = next((list(one.result.allowed_types) for one in getattr(error, "result", [])
                                 if isinstance(one.result, paramiko.BadAuthenticationType)), [])  # fmt: skip
+            # paramiko takes a server that is gone for one that refuses; so does one that has had enough of wrong keys.
             refusals = [one for one in getattr(error, "result", [])
                         if isinstance(one.result, paramiko.AuthenticationException)]  # fmt: skip
-            if not refusals:
+            gone = [one for one in refusals if "transport shut down" in str(one.result)]
+            if not [one for one in refusals if one not in gone and (not gone or not isinstance(one.source, NoneAuth))]:
                 raise EOFError("the link broke while keys were shown") from error
             error.keys = self
             raise
