@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from nlp_skills import files, progress
 from nlp_skills.errors import Unavailable
@@ -33,7 +33,7 @@ Advance = Callable[[int], None]
 
 _MB = 1_000_000
 _CHUNK = 1 << 20
-_REQUESTS = 64
+_WINDOW = 16 << 20
 _SHOWN_BYTES = 16 * _MB
 _RSYNC = re.compile(r"rsync\s+version\s+(\d+)\.(\d+)")
 _RSYNC_SINCE = (3, 1)
@@ -140,12 +140,9 @@ class Sftp:
                 begun = path.stat().st_size if path.is_file() else 0
                 begun = begun if begun <= size else 0
                 with _saving(path, begun) as target, session.open(f"{folder}/{name}.part", "rb") as source:
-                    source.seek(begun)
-                    source.prefetch(size, _REQUESTS)
                     advance(begun)
-                    while begun < size and (chunk := source.read(min(_CHUNK, size - begun))):
+                    for chunk in _ahead(source, begun, size):
                         target.write(chunk)
-                        begun += len(chunk)
                         advance(len(chunk))
 
     @contextlib.contextmanager
@@ -163,6 +160,29 @@ class Sftp:
             finally:
                 with contextlib.suppress(Exception):
                     session.close()
+
+
+def _ahead(source: Any, begun: int, size: int) -> Iterator[bytes]:
+    """The bytes from one to another, asked for well before they are read."""
+    asking = source._prefetch_thread
+
+    def ask(*arguments: object) -> None:
+        # In a thread of paramiko's own: a link that breaks is noticed by whoever reads, and need not be printed.
+        with contextlib.suppress(Exception):
+            asking(*arguments)
+
+    source._prefetch_thread = ask
+    source.seek(begun)
+    for window in range(begun, size, _WINDOW):
+        end = min(window + _WINDOW, size)
+        # Its own limit to what is under way would hold up the answers too.
+        source.prefetch(end)
+        while window < end:
+            chunk = source.read(min(_CHUNK, end - window))
+            if not chunk:
+                return
+            window += len(chunk)
+            yield chunk
 
 
 def _readable(path: Path) -> IO[bytes]:
