@@ -110,6 +110,8 @@ class Sshd:
         self.folder, self.settings = folder, settings
         self.port = free_port()
         self.key = folder / "id_ed25519"
+        # What starts it, such as `unshare`.
+        self.under: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         _keygen(self.key)
         self.new_host_key()
@@ -145,6 +147,7 @@ class Sshd:
         if not os.geteuid():
             Path("/run/sshd").mkdir(exist_ok=True)
         command = [
+            *self.under,
             program(("/usr/sbin/sshd", "sshd"), "openssh-server"),
             "-D",
             "-f",

@@ -11,14 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures_ssh import Far
+from fixtures_ssh import Far, Sshd
 
+import nlp_skills
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.execution.ssh import cleaning, environment
 from nlp_skills.execution.ssh.connection import Connection, Unreachable
 from nlp_skills.execution.ssh.environment import Recipe
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.machine import pins
+from nlp_skills.machine.setup import find_uv
+from nlp_skills.scaffold import wheel
 from nlp_skills.schema import yaml
 from nlp_skills.training import own_code
 from nlp_skills.workspace.folder import TaskFolder
@@ -48,13 +51,17 @@ def small() -> Recipe:
     return Recipe("release", [], environment._required([]), lines, ["pydantic"], "3.11", shown=("pydantic", "click"))
 
 
+def let_in(server: Sshd, user: pwd.struct_passwd) -> None:
+    keys = Path(user.pw_dir) / ".ssh"
+    keys.mkdir(mode=0o755, exist_ok=True)
+    shutil.copy(f"{server.key}.pub", keys / "authorized_keys")
+    (keys / "authorized_keys").chmod(0o644)
+
+
 @pytest.fixture
 def at_stranger(far: Far, stranger: pwd.struct_passwd) -> Iterator[Callable[..., Server]]:
     """A link to a user of the server who has nothing but a key that is let in."""
-    keys = Path(stranger.pw_dir) / ".ssh"
-    keys.mkdir(mode=0o755, exist_ok=True)
-    shutil.copy(f"{far.server.key}.pub", keys / "authorized_keys")
-    (keys / "authorized_keys").chmod(0o644)
+    let_in(far.server, stranger)
     links = []
 
     def linked(workdir: str | None = None) -> Server:
@@ -176,6 +183,48 @@ def test_a_full_disk_is_named_and_what_is_half_made_is_made_anew(
         subprocess.run(["pkill", "-KILL", "-u", stranger.pw_name], check=False)
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
         disk.rmdir()
+
+
+def test_the_lock_of_a_task_is_what_is_installed(
+    at_stranger: Callable[..., Server], make_task: Callable[..., Path]
+) -> None:
+    root, packed = make_task(), wheel.build()
+    (root / "vendor").mkdir()
+    (root / "vendor" / packed.name).write_bytes(packed.content)
+    text = PROJECT.replace("nlp_skills-0.5.0-py3-none-any.whl", packed.name).replace("nlp-skills[train]", "nlp-skills")
+    (root / "pyproject.toml").write_text(text.replace("torch==2.14.0", "click==8.4.2"), encoding="utf-8")
+    uv = find_uv()
+    assert uv is not None
+    subprocess.run([uv, "lock", "--project", str(root)], check=True, capture_output=True)
+    wanted = replace(environment.recipe(TaskFolder.at(root)), requirements=small().requirements, modules=["click"])
+    server, told = at_stranger(), list[str]()
+    argv = environment.entry(server, wanted, told.append)
+    assert told[0].startswith("making the environment there, from the task's uv.lock")
+    code = "from importlib.metadata import version as v; print(v('click'), v('snowballstemmer'), v('nlp-skills'))"
+    said = server.link.run([argv[0], "-I", "-c", code])
+    assert said.out.split() == ["8.4.2", "3.0.1", nlp_skills.__version__]
+    assert server.link.run([*argv, "--version"]).code == 0
+
+
+def test_a_server_that_cannot_install_says_what_it_lacks(stranger: pwd.struct_passwd, tmp_path: Path) -> None:
+    system = "/usr/lib/python3.11/ensurepip", "/usr/lib/python3/dist-packages/pip"
+    if not all(Path(path).is_dir() for path in system):
+        pytest.skip("the system's Python is another one")
+    hidden = " && ".join(f"mount -t tmpfs none {path}" for path in system)
+    server = Sshd(tmp_path)
+    server.under = ["unshare", "--mount", "sh", "-c", f'{hidden} && exec "$@"', "sh"]
+    server.start()
+    far = Far(server, tmp_path / "home", tmp_path / "far")
+    let_in(server, stranger)
+    try:
+        with Connection(f"{stranger.pw_name}@127.0.0.1:{far.link.port}") as link, pytest.raises(Unavailable) as caught:
+            environment.entry(Server(link), small(), lambda _line: None)
+    finally:
+        far.link.close()
+        server.stop()
+        shutil.rmtree(Path(stranger.pw_dir) / "nlp-skills")
+    assert "has neither pip nor venv, and uv is not there" in str(caught.value.cause)
+    assert "sudo apt install python3-venv" in str(caught.value.mend)
 
 
 def test_a_folder_that_was_somebody_elses_loses_only_what_bears_our_mark(far: Far) -> None:

@@ -323,6 +323,7 @@ class _Making:
             XDG_CACHE_HOME=cache,
             UV_CACHE_DIR=os.path.join(cache, "uv"),
             PIP_CACHE_DIR=os.path.join(cache, "pip"),
+            PIP_USER="0",
             UV_PYTHON_INSTALL_DIR=os.path.join(self.workdir, "uv", "python"),
             UV_PYTHON_INSTALL_BIN="0",
             UV_PROJECT_ENVIRONMENT=self.venv,
