@@ -321,6 +321,9 @@ class _Making:
         found = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
         found.update(
             XDG_CACHE_HOME=cache,
+            XDG_DATA_HOME=os.path.join(cache, "data"),
+            TORCHINDUCTOR_CACHE_DIR=os.path.join(cache, "inductor"),
+            TRITON_CACHE_DIR=os.path.join(cache, "triton"),
             UV_CACHE_DIR=os.path.join(cache, "uv"),
             PIP_CACHE_DIR=os.path.join(cache, "pip"),
             PIP_USER="0",

@@ -128,6 +128,18 @@ def entry(server: Server, wanted: Recipe, tell: Tell) -> list[str]:
     return [found["entry"], "-I", "-m", "nlp_skills.cli.main"]
 
 
+def variables(workdir: str) -> dict[str, str]:
+    """What keeps in our folder there what libraries, and we, otherwise keep in the home folder and in /tmp."""
+    kept = {
+        "XDG_CACHE_HOME": "",
+        "XDG_DATA_HOME": "/data",
+        "TORCHINDUCTOR_CACHE_DIR": "/inductor",
+        "TRITON_CACHE_DIR": "/triton",
+        "CUDA_CACHE_PATH": "/nv",
+    }
+    return {name: f"{workdir}/cache{path}" for name, path in kept.items()}
+
+
 def plan(folder: TaskFolder, server: Server, python: str | None) -> Plan:
     """What `ready` would do; nothing is made there."""
     wanted = recipe(folder, python)

@@ -86,7 +86,7 @@ def command(job: RemoteJob, arguments: Sequence[str]) -> list[str]:
 
 def surroundings(job: RemoteJob, wanted: Execution) -> dict[str, str]:
     """The environment that the step is given there beside the server's own."""
-    found = {"NLP_SKILLS_LANG": i18n.language(), "PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": f"{job.workdir}/cache",
+    found = {"NLP_SKILLS_LANG": i18n.language(), "PYTHONUNBUFFERED": "1", **environment.variables(job.workdir),
              # CUDA would number the fastest first; people count as nvidia-smi does.
              "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # fmt: skip
     return found | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
