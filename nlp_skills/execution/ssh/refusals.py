@@ -51,11 +51,13 @@ def unknown_key(hostname: str, key: Any, line: str, path: Path) -> Unavailable:
         command = f"echo >> {_shell_path(path)} && {command}"
     if not path.parent.is_dir():
         command = f"mkdir -m 700 -p {_shell_path(path.parent)} && {command}"
+    kind = key.get_name()
+    own = f"/etc/ssh/ssh_host_{next((name for name in ('ed25519', 'ecdsa') if name in kind), 'rsa')}_key.pub"
     return Unavailable(
         _("the key of {host} is not known here", host=hostname),
-        cause=_("it shows {kind} {fingerprint}", kind=key.get_name(), fingerprint=fingerprint(key.asbytes())),
-        mend=_("compare it with the server's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there); "
-               "if it is the same: {command}", command=command),
+        cause=_("it shows {kind} {fingerprint}", kind=kind, fingerprint=fingerprint(key.asbytes())),
+        mend=_("compare it with the server's own (ssh-keygen -lf {own} there); if it is the same: {command}",
+               own=own, command=command),
     )  # fmt: skip
 
 
