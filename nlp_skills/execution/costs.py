@@ -16,7 +16,7 @@ def so_far(job: RemoteJob, now: dt.datetime | None = None) -> float | None:
     """US dollars for one job up to now, or to its end; None where nobody charges by the hour.
 
     What the machine was paid for counts, not what was computed: from the start of the job until its machine is given
-    back. A bill that is known (`cost_usd` of a job that is over) is taken as it is.
+    back. What is known of a job that is over (`cost_usd`) is taken as it is.
     """
     if job.state in ("fetched", "lost") and job.cost_usd is not None:
         return job.cost_usd
