@@ -28,6 +28,7 @@ pytest_plugins = [
     "fixtures_llm",
     "fixtures_rest",
     "fixtures_ssh",
+    "fixtures_cloud",
     "fixtures_training",
     "claude_code",
     "launching",

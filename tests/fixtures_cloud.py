@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+from fixtures_ssh import Far
 
 from nlp_skills.execution.cloud import task_file
 from nlp_skills.schema import yaml
@@ -88,9 +92,58 @@ class Rented:
         """Those that work in its task folder."""
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if Path(os.readlink(place / "cwd")).is_relative_to(self.disk):
+                if (place / "cwd").readlink().is_relative_to(self.disk):
                     yield int(place.name)
 
 
 def wanted(**execution: object) -> Execution:
     return Execution.model_validate({**AWS, **execution})
+
+
+class FakeSky:
+    """A fake of SkyPilot's `sky` on the PATH (see `fake_sky`); `far` is the server that its clusters are reached by.
+
+    `prices` are by provider and accelerator: an hour on demand, and an hour of spot, in US dollars.
+    """
+
+    def __init__(self, folder: Path, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.far = folder, far
+        programs = folder / "bin"
+        programs.mkdir(parents=True)
+        script = programs / "sky"
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).parent / "fake_sky.py"}" "$@"\n')
+        script.chmod(0o755)
+        (folder / "port").write_text(str(far.link.port))
+        self.prices({"aws": {"A100:1": (3.67, 1.5)}})
+        monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setenv("FAKE_SKY", str(folder))
+
+    def prices(self, found: dict[str, dict[str, tuple[float, float]]]) -> None:
+        (self.folder / "prices.json").write_text(json.dumps(found))
+
+    def commands(self) -> list[list[str]]:
+        """What it was told, in order."""
+        path = self.folder / "commands"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def clusters(self) -> list[Path]:
+        """The machines that are rented at this moment."""
+        return sorted((self.folder / "clusters").glob("*"))
+
+    def take_back(self) -> None:
+        """The provider takes every machine back, without a word."""
+        import fake_sky
+
+        fake_sky.ROOT = self.folder
+        for place in self.clusters:
+            fake_sky.take_back(place.name)
+        shutil.rmtree(self.far.workdir, ignore_errors=True)
+
+
+@pytest.fixture
+def sky(tmp_path: Path, far: Far, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSky]:
+    """A fake of SkyPilot's program, first on the PATH."""
+    found = FakeSky(tmp_path / "fake sky", far, monkeypatch)
+    yield found
+    found.take_back()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nlp_skills.cli import frame
+from nlp_skills.cli import frame, offers
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     "--all", "everything", is_flag=True, help=N_("Take every step again; what pages and models answered is replayed.")
 )
 @frame.option("--refresh", is_flag=True, help=N_("Ask the origins again, whatever was recorded of them."))
+@offers.yes_option
 @frame.json_option
 def regenerate(folder: TaskFolder, names: tuple[str, ...], everything: bool, refresh: bool, as_json: bool) -> int:
     from nlp_skills.cli import elsewhere

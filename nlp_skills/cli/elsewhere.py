@@ -46,11 +46,13 @@ def carry_out(
     detach: bool = False,
 ) -> int:
     """Run a step there and show what it shows; returns its exit code."""
+    from nlp_skills.cli import offers
     from nlp_skills.execution import elsewhere
 
     version = folder.version(version_name)
     words = [*arguments, *["--json"] * (as_json and not detach)]
-    with _screen(folder, version.name, step, shown=not (as_json or detach)) as looked:
+    showing = _screen(folder, version.name, step, shown=not (as_json or detach))
+    with offers.asking(folder, version.name, step), showing as looked:
         try:
             done = elsewhere.carry_out(
                 folder,

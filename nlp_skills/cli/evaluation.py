@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nlp_skills.cli import frame
+from nlp_skills.cli import frame, offers
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 @frame.option(
     "--gate", is_flag=True, help=N_("Exit with 1 unless the success criteria are met: also where the rows cannot tell.")
 )
+@offers.yes_option
 @frame.json_option
 def evaluate(
     folder: TaskFolder,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nlp_skills.cli import elsewhere, frame, run_words
+from nlp_skills.cli import elsewhere, frame, offers, run_words
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def stop(folder: TaskFolder, version_name: str | None, now: bool, timeout: float
 @frame.task_argument
 @frame.version_option
 @frame.option("--detach", is_flag=True, help=N_("Let it run on its own, also when this terminal closes."))
+@offers.yes_option
 @frame.json_option
 def resume(folder: TaskFolder, version_name: str | None, detach: bool, as_json: bool) -> int:
     from nlp_skills.cli import training

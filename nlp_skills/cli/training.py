@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills.cli import frame
+from nlp_skills.cli import frame, offers
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def _show(checked: Preflight, write: Any) -> None:
     help=N_("Check here, then let it run on its own, also when this terminal closes; see status --watch, logs, stop."),
 )
 @frame.option("--track", is_flag=True, help=N_("Show live curves in Trackio."))
+@offers.yes_option
 @frame.json_option
 def train(folder: TaskFolder, version_name: str | None, again: bool, detach: bool, track: bool, as_json: bool) -> int:
     return carry_out(folder, version_name, again=again, detach=detach, track=track, as_json=as_json)

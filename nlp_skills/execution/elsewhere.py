@@ -184,7 +184,7 @@ class Follower:
                 try:
                     self.job = self._look(begin)
                 except Unreachable as problem:
-                    self._broken(problem)
+                    self._broken(problem, begin)
                 except Problem as problem:
                     self.job = following.note_trouble(self.folder, self.job, problem)
                     raise
@@ -248,11 +248,11 @@ class Follower:
         status = self.folder.version(self.job.version).status() if self.job.step == "train" else None
         return self.job.step != "train" or (status is not None and status.place is not None)
 
-    def _broken(self, problem: Unreachable) -> None:
+    def _broken(self, problem: Unreachable, begin: bool) -> None:
         self.close()
         gone = self.machine.gone(self.job)
         if gone is not None:
-            self.job = settling.lost(self.folder, self.job, gone)
+            self._replace(gone, begin)
             return
         self.job = following.note_trouble(self.folder, self.job, problem)
         self._failures += 1
@@ -260,6 +260,21 @@ class Follower:
             self._cut = time.monotonic()
             words = f"{problem.message} ({problem.cause})" if problem.cause else problem.message
             self.tell(_("{problem}; what runs there goes on, and this tries again", problem=words))
+
+    def _replace(self, gone: str, begin: bool) -> None:
+        """A rented machine that is no more, or not yet, is rented; what outlives it is there again then."""
+        if not begin:
+            if self.job.state != "starting":
+                self.job = following.note_trouble(self.folder, self.job, Unavailable(gone))
+            return
+        if self.job.state != "starting":
+            self.tell(_("{place}: {gone}; another one goes on from what outlives it", place=self.job.place, gone=gone))
+            self.job = remote_jobs.keep(self.folder, self.job.model_copy(update={"state": "starting"}))
+        try:
+            self.job = self._begin()
+        except Unreachable as problem:
+            self.job = following.note_trouble(self.folder, self.job, problem)
+            self._failures += 1
 
     def _mended(self) -> None:
         if self._cut is not None:
@@ -334,7 +349,14 @@ def stop(folder: TaskFolder, job: RemoteJob, now: bool, timeout: float, tell: Te
     """
     looker = follower(folder, job, tell=tell)
     try:
-        state = looker.server.ask("stop", workdir=job.workdir, id=job.id, now=now)["state"]
+        try:
+            state = looker.server.ask("stop", workdir=job.workdir, id=job.id, now=now)["state"]
+        except Unreachable:
+            gone = looker.machine.gone(job)
+            if gone is None:
+                raise
+            with working(folder, wait_seconds=_BEGIN_SECONDS):
+                return settling.lost(folder, job, gone)
         if state == "none" and job.state == "starting":
             return _given_up(folder, job)
         if not now:

@@ -1,4 +1,4 @@
-"""What runs on rented machines, run here: one of them, two that share nothing, one that is lost, one whose time is up."""
+"""What runs on rented machines, run here: one, two that share nothing, one that is lost, one whose time is up."""
 
 from __future__ import annotations
 
