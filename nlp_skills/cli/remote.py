@@ -63,7 +63,7 @@ def check(name: str | None, host: str | None, workdir: str | None, python: str |
 
     folder, wanted = _place(name, host, workdir, python)
     if wanted.type == "cloud":
-        return _cloud(wanted, as_json)
+        return _cloud(folder, wanted, as_json)
     server = _server(wanted)
     with server.link:
         report = checking.check(folder, server, wanted)
@@ -120,25 +120,23 @@ def _server(wanted: Execution) -> Server:
     return Server(Connection(wanted.host), wanted.workdir, python=wanted.python)
 
 
-def _cloud(wanted: Execution, as_json: bool) -> int:
+def _cloud(folder: TaskFolder | None, wanted: Execution, as_json: bool) -> int:
     """A machine that is rented for a run is not there to be looked at; the program that rents it is."""
-    import shutil
+    from nlp_skills.execution.cloud import skypilot, task_file
 
-    from nlp_skills.machine import doctor
-
-    sky = shutil.which("sky")
+    if folder is not None:
+        task_file.refuse(folder, wanted)
+    skypilot.check(wanted.provider)
+    usd = skypilot.usd_per_hour(wanted)
     if as_json:
-        frame.emit({"ok": sky is not None, "provider": wanted.provider, "sky": sky,
-                    "mend": None if sky else doctor.SKYPILOT})  # fmt: skip
-        return 0 if sky else 3
+        frame.emit({"ok": True, "provider": wanted.provider, "gpu": wanted.gpu, "usd_per_hour": usd})
+        return 0
     frame.say(_("{provider}: a machine is rented for each run; there is none to look at before",
                 provider=wanted.provider or "-"))  # fmt: skip
-    if sky:
-        frame.say(_("SkyPilot is at {path}; whether it has an account there: {command}", path=sky, command="sky check"))
-        return 0
-    frame.say(_("SkyPilot's program, sky, is not on PATH"))
-    frame.say(f"  {_('mend:')} {doctor.SKYPILOT}")
-    return 3
+    if usd is not None:
+        frame.say(_("{gpu}: {usd:.2f} dollars an hour", gpu=wanted.gpu or "-", usd=usd))
+    frame.say(_("SkyPilot is here; whether it has an account there: {command}", command="sky check"))
+    return 0
 
 
 def _estimate(folder: TaskFolder, report: Report) -> tuple[Estimate | None, str | None]:
@@ -303,12 +301,12 @@ def clean(
 
     if not (dry_run or yes):
         _refuse_in_a_script(as_json)
-    _folder, wanted = _place(name, host, workdir, python)
+    folder, wanted = _place(name, host, workdir, python)
     if wanted.type == "cloud":
         _refuse_rented()
     server = _server(wanted)
     with server.link:
-        plan = cleaning.plan(server, everything=everything)
+        plan = cleaning.plan(server, everything=everything, folder=folder)
         if not as_json:
             _show_cleaning(plan)
         if dry_run:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Ran
+from fixtures_cloud import FakeSky, on_cloud
 from fixtures_ssh import Far
 
 from nlp_skills.execution.ssh.connection import Connection
@@ -204,7 +205,14 @@ def test_which_server(ready: Ready, cli: Cli, monkeypatch: pytest.MonkeyPatch, t
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
     without = cli("remote", "check", folder.root)
-    assert without.code == 3 and "skypilot" in without.out
-    (empty / "sky").write_text("#!/bin/sh\n")
-    (empty / "sky").chmod(0o755)
-    assert cli("remote", "check", folder.root, "--json").json["sky"] == str(empty / "sky")
+    assert without.code == 3 and "uv tool install" in without.err
+
+
+def test_a_cloud_has_a_price_and_nothing_to_look_at(ready: Ready, cli: Cli, sky: FakeSky) -> None:
+    sky.prices({"aws": {"A100:1": (3.25, 1.5)}})
+    folder = on_cloud(ready())
+    ran = cli("remote", "check", folder.root)
+    price = cli("remote", "check", folder.root, "--json").json["usd_per_hour"]
+    assert ran.code == 0 and f"{price:.2f} dollars an hour" in ran.out and price in (3.25, 1.5), ran
+    assert sky.clusters == []
+    assert cli("remote", "clean", folder.root, "--yes").code == 2

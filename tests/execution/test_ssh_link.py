@@ -79,6 +79,17 @@ def test_a_name_of_the_settings_through_a_jump_host(behind: tuple[Far, Far]) -> 
     assert not kept.exists()
 
 
+def test_a_command_as_the_way_there(behind: tuple[Far, Far]) -> None:
+    gpu, jump = behind
+    settings = (gpu.ssh / "conf.d" / "gpu").read_text()
+    way = f"ProxyCommand ssh -F {gpu.ssh}/plain -o UserKnownHostsFile={gpu.known} -W %h:%p door"
+    (gpu.ssh / "plain").write_text(settings.replace("~", str(gpu.home)))
+    (gpu.ssh / "conf.d" / "gpu").write_text(settings.replace("ProxyJump door", way))
+    assert echo("gpu") == "it's me\n" and jump.link.passed > 0
+    (gpu.ssh / "conf.d" / "gpu").write_text(settings.replace("ProxyJump door", "ProxyCommand false"))
+    assert isinstance(refused("gpu"), Unreachable)
+
+
 def test_a_jump_host_that_is_not_known_is_refused_too(behind: tuple[Far, Far]) -> None:
     gpu, jump = behind
     gpu.known.write_text(gpu.server.known())
@@ -166,6 +177,11 @@ def test_a_key_with_a_passphrase_is_for_the_agent(far: Far, monkeypatch: pytest.
                 time.sleep(0.01)
             subprocess.run(["ssh-add", str(open_copy)], check=True, capture_output=True)
             assert echo(far.host) == "it's me\n"
+            monkeypatch.delenv("SSH_AUTH_SOCK")
+            (far.ssh / "config").write_text(f"Host *\n  IdentityAgent {socket}\n")
+            assert echo(far.host) == "it's me\n"
+            (far.ssh / "config").write_text("")
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         finally:
             agent.terminate()
     # The agent is gone, its address still in the environment.

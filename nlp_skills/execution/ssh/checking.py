@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from nlp_skills.data.findings import Finding, passed
-from nlp_skills.errors import Problem
+from nlp_skills.errors import Invalid, Problem
 from nlp_skills.execution.ssh import environment
 from nlp_skills.execution.ssh.refusals import Unreachable
 from nlp_skills.execution.ssh.server import Server
@@ -106,6 +105,19 @@ def check(folder: TaskFolder | None, server: Server, execution: Execution) -> Re
     return report.and_also(*found)
 
 
+def before_a_run(server: Server, execution: Execution) -> list[str]:
+    """Who else is on the GPUs that a run is about to use, a line each.
+
+    Raises:
+        Invalid: the GPUs that task.yaml chooses are not there; a run would compute on the processor instead.
+    """
+    machine = server.glance("probe", "probe", workdir=server.workdir)
+    chosen, wrong = _chosen(machine["gpus"], execution)
+    for finding in wrong:
+        raise Invalid(finding.message, cause=finding.cause, mend=finding.mend)
+    return [f"{finding.message}; {finding.mend}" for finding in _occupied(machine["gpus"], chosen)]
+
+
 def _plan(
     folder: TaskFolder | None, server: Server, execution: Execution
 ) -> tuple[environment.Plan | None, list[Finding]]:
@@ -136,7 +148,12 @@ def _chosen(gpus: list[dict[str, Any]], execution: Execution) -> tuple[list[int]
     if said is not None:
         words = [word.strip() for word in said.split(",") if word.strip()]
         places = [_place(word, gpus) for word in words]
-        strange = [word for word, place in zip(words, places, strict=True) if place is None and word != "-1"]
+        # Parts of a GPU have names that nvidia-smi does not list here.
+        strange = [
+            word
+            for word, place in zip(words, places, strict=True)
+            if place is None and word != "-1" and not word.startswith("MIG-")
+        ]
         found = [place for place in places if place is not None]
         if strange:
             names = ", ".join(map(str, there)) or _("none")
@@ -155,7 +172,7 @@ def _chosen(gpus: list[dict[str, Any]], execution: Execution) -> tuple[list[int]
 def _place(word: str, gpus: list[dict[str, Any]]) -> int | None:
     """A GPU's index by what CUDA_VISIBLE_DEVICES would call it: its index, or the beginning of its UUID."""
     for gpu in gpus:
-        if word == str(gpu["index"]) or (re.match(r"(GPU|MIG)-", word) and str(gpu["uuid"]).startswith(word)):
+        if word == str(gpu["index"]) or (word.startswith("GPU-") and str(gpu["uuid"]).startswith(word)):
             return int(gpu["index"])
     return None
 
@@ -193,20 +210,19 @@ def _of_the_gpus(report: Report) -> Iterator[Finding]:
     if trouble is not None:
         mend = _("ask whoever runs it to see to the driver; without it a run computes on the processor")
         yield _finding("error", "gpu", _("nvidia-smi is there and fails"), cause=trouble, mend=mend)
-    for gpu in report.machine["gpus"]:
-        if gpu["index"] not in report.chosen or not gpu["processes"]:
-            continue
-        others = [index for index in _free_ones(report) if index not in report.chosen]
-        mend = _("wait, or choose another GPU: execution.cuda_devices: \"{index}\"", index=others[0]) if others else _(
-            "wait, or agree with them who uses it when"
-        )  # fmt: skip
-        who = ", ".join(_who(process) for process in gpu["processes"])
-        text = _("GPU {index} is in use: {who}", index=gpu["index"], who=who)
-        yield _finding("warning", "occupied", text, mend=mend)
+    yield from _occupied(report.machine["gpus"], report.chosen)
 
 
-def _free_ones(report: Report) -> list[int]:
-    return [int(gpu["index"]) for gpu in report.machine["gpus"] if gpu["index"] is not None and not gpu["processes"]]
+def _occupied(gpus: list[dict[str, Any]], chosen: list[int]) -> Iterator[Finding]:
+    free = [gpu["index"] for gpu in gpus if gpu["index"] not in (None, *chosen) and not gpu["processes"]]
+    mend = _("wait, or agree with them who uses it when")
+    if free:
+        mend = _("wait, or choose another GPU: execution.cuda_devices: {index}", index=f'"{free[0]}"')
+    for gpu in gpus:
+        if gpu["index"] in chosen and gpu["processes"]:
+            who = ", ".join(_who(process) for process in gpu["processes"])
+            text = _("GPU {index} is in use: {who}", index=gpu["index"], who=who)
+            yield _finding("warning", "occupied", text, mend=mend)
 
 
 def _who(process: dict[str, Any]) -> str:

@@ -17,7 +17,9 @@ from nlp_skills.i18n import _
 
 _DEEPEST = 16
 _SETTING = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.+)")
-_PATHS = re.compile(r"(\s*(?:IdentityFile|CertificateFile|UserKnownHostsFile)(?:\s*=\s*|\s+)\"?)~/", re.IGNORECASE)
+_PATHS = re.compile(
+    r"(\s*(?:IdentityFile|CertificateFile|IdentityAgent|UserKnownHostsFile)(?:\s*=\s*|\s+)\"?)~/", re.IGNORECASE
+)
 _USUAL_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Keys(AuthStrategy):  # type: ignore[misc]
         yield NoneAuth(self.username)
         named = [Path(name).expanduser() for name in self.ssh_config.get("identityfile", [])]
         only = self.ssh_config.get("identitiesonly", "no").lower() == "yes"
-        held, shown = _agents(), set()
+        held, shown = _agents(self.ssh_config.get("identityagent", "SSH_AUTH_SOCK")), set()
         wanted = {blob for path in named or configuration.usual_keys() if (blob := _public(path))}
         for key in held:
             if key.asbytes() in wanted:
@@ -83,12 +84,22 @@ class Keys(AuthStrategy):  # type: ignore[misc]
         return InMemoryPrivateKey(self.username, key)
 
 
-def _agents() -> list[Any]:
-    """What an SSH agent holds; nothing where there is none."""
+def _agents(named: str) -> list[Any]:
+    """What an SSH agent holds; nothing where there is none. `named` is its socket, or the variable that says it."""
+    if named == "none":
+        return []
+    socket = os.environ.get(named.lstrip("$")) if named.lstrip("$").isidentifier() else named
+    usual = os.environ.get("SSH_AUTH_SOCK")
     try:
+        # The one place that paramiko looks in.
+        os.environ["SSH_AUTH_SOCK"] = socket or ""
         return list(paramiko.Agent().get_keys())
     except (paramiko.SSHException, OSError):
         return []
+    finally:
+        os.environ.pop("SSH_AUTH_SOCK", None)
+        if usual is not None:
+            os.environ["SSH_AUTH_SOCK"] = usual
 
 
 def _public(path: Path) -> bytes | None:

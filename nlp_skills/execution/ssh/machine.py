@@ -6,9 +6,9 @@ import os
 import secrets
 from collections.abc import Sequence
 
-from nlp_skills import files, i18n
+from nlp_skills import files, i18n, progress
 from nlp_skills.execution.machine import Tell
-from nlp_skills.execution.ssh import environment, sync
+from nlp_skills.execution.ssh import checking, environment, sync
 from nlp_skills.execution.ssh.connection import Connection
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
@@ -31,7 +31,11 @@ class SshMachine:
         """The job as it will be. The server is asked where its folders are: one that cannot be reached is told now."""
         assert self.wanted.host is not None
         with Connection(self.wanted.host) as link:
-            workdir = Server(link, self.wanted.workdir, python=self.wanted.python).workdir
+            server = Server(link, self.wanted.workdir, python=self.wanted.python)
+            workdir = server.workdir
+            if step == "train":
+                for line in checking.before_a_run(server, self.wanted):
+                    progress.notice(f"{_('warning:')} {line}")
         return RemoteJob(
             id=f"{step}-{version.name}-{secrets.token_hex(4)}",
             type="remote_ssh",
