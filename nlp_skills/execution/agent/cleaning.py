@@ -64,16 +64,14 @@ def _remove(home: str, path: str) -> bool:
     with contextlib.suppress(OSError):
         os.rename(path, aside)
         path = aside
-    shutil.rmtree(path, onerror=_allowed)
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        # A folder's own rights may have been in the way.
+        for folder, _folders, _names in os.walk(path):
+            with contextlib.suppress(OSError):
+                os.chmod(folder, stat.S_IRWXU)
+        shutil.rmtree(path, ignore_errors=True)
     return not os.path.lexists(path)
-
-
-def _allowed(remove: Any, path: str, _error: Any) -> None:
-    """Once more, where a folder's own rights were in the way."""
-    with contextlib.suppress(OSError):
-        os.chmod(os.path.dirname(path), stat.S_IRWXU)
-        os.chmod(path, stat.S_IRWXU)
-        remove(path)
 
 
 def _last(home: str) -> None:

@@ -49,7 +49,7 @@ _NO_NETWORK = (
 # Debian packs the latter apart.
 _VENV = "import venv, ensurepip; ensurepip.version()"
 _CHECK = """
-import importlib, importlib.metadata as m, json, platform, sys
+import importlib, importlib.metadata as m, json, platform, subprocess, sys
 recipe = json.load(sys.stdin)
 found = {"python": platform.python_version(), "packages": {}, "sites": [], "missing": [], "cuda": None}
 found["sites"] = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
@@ -65,7 +65,12 @@ for name in recipe["modules"]:
         found["missing"].append([name, (type(error).__name__ + ": " + str(error))[:300]])
 torch = sys.modules.get("torch")
 if torch is not None:
-    found["cuda"] = {"built": torch.version.cuda, "usable": torch.cuda.is_available()}
+    found["cuda"] = {"built": torch.version.cuda, "usable": torch.cuda.is_available(), "gpu": False}
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=60).stdout
+        found["cuda"]["gpu"] = b"UUID" in listed
+    except (OSError, subprocess.SubprocessError):
+        pass
 print("\\n" + json.dumps(found))
 """
 
@@ -161,7 +166,9 @@ def make(place: str) -> int:
     with open(os.path.join(place, "lock"), "w", encoding="utf-8") as lock:
         # Handed on to whatever installs: where this one is killed, the next waits for that to end.
         os.set_inheritable(lock.fileno(), True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        # A shared home may know no locks; the job's name keeps all but a killed one's successor apart.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if ready(place) is not None:
             return 0
         return _attempt(place, lock.fileno())

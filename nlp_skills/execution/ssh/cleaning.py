@@ -7,12 +7,15 @@ mirror.json, an environment its recipe. The home folder and / are never taken fo
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nlp_skills.errors import Invalid
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
+from nlp_skills.workspace import locate, remote_jobs
+from nlp_skills.workspace.folder import TaskFolder
 
 # Walking and removing a few environments with their thousands of files.
 _SECONDS = 600.0
@@ -31,13 +34,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What would go; what runs there now, which keeps everything where it is; what there is that is not ours."""
+    """What would go; what runs there now, which keeps everything where it is; what there is that is not ours.
+
+    `unfetched` are versions whose results this computer has not fetched yet; they too keep everything.
+    """
 
     workdir: str
     everything: bool
     items: list[Item] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    unfetched: list[str] = field(default_factory=list)
 
     @property
     def bytes(self) -> int:
@@ -62,8 +69,12 @@ class Cleaned:
         return asdict(self)
 
 
-def plan(server: Server, *, everything: bool = False) -> Cleaning:
-    """What cleaning would remove; nothing is changed there. `everything`: our folder itself, with our programs."""
+def plan(server: Server, *, everything: bool = False, folder: TaskFolder | None = None) -> Cleaning:
+    """What cleaning would remove; nothing is changed there.
+
+    `everything`: our folder itself, with our programs. `folder`: a task of this computer's; what it and its
+    neighbours have not fetched yet is looked for.
+    """
     found = server.glance("cleaning", "survey", workdir=server.workdir, everything=everything)
     jobs = server.glance("jobs", "jobs", workdir=server.workdir)["jobs"]
     return Cleaning(
@@ -72,17 +83,33 @@ def plan(server: Server, *, everything: bool = False) -> Cleaning:
         items=[Item(item["path"], item["bytes"], _why(item)) for item in found["items"]],
         running=[job["id"] for job in jobs if job["state"] in ("running", "starting")],
         left=[f"{server.workdir}/{name}" for name in found["left"]],
+        unfetched=sorted(_unfetched(server, folder)) if folder else [],
     )
+
+
+def _unfetched(server: Server, folder: TaskFolder) -> Iterator[str]:
+    for root in {folder.root, *locate.find(folder.root.parent)}:
+        for job in remote_jobs.every(TaskFolder.at(root)):
+            there = (job.host, job.workdir) == (server.link.host, server.workdir)
+            if there and job.state in ("running", "ended"):
+                yield f"{root.name} {job.version}"
 
 
 def clean(server: Server, wanted: Cleaning) -> Cleaned:
     """Remove what a plan names; an item that was removed meanwhile is no fault.
 
     Raises:
-        Invalid: something of ours runs there.
+        Invalid: something of ours runs there, or made something that was not fetched yet.
     """
     if wanted.running:
         raise _runs(server, ", ".join(wanted.running))
+    if wanted.unfetched:
+        raise Invalid(
+            _("there is something on {host} that was not fetched yet", host=server.link.host),
+            cause=", ".join(wanted.unfetched),
+            mend=_("fetch it: {command}; or let it go: {all}", command="nlp-skills status TASK",
+                   all=f"nlp-skills remote clean --host {server.link.host}"),
+        )  # fmt: skip
     paths = [item.path for item in wanted.items]
     done = server.ask("discard", timeout=_SECONDS, workdir=server.workdir, paths=paths, everything=wanted.everything)
     if done["running"]:

@@ -47,6 +47,8 @@ _SEND_SECONDS = 900.0
 # What must be importable, and what is shown of an environment.
 _MODULES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "sklearn")
 _SHOWN = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
+# What a torch is built with, of which it takes exactly one version.
+_CUDA = ("nvidia-", "cuda-", "triton")
 _LINE = 160
 
 
@@ -56,7 +58,8 @@ class Plan:
 
     `origin` is where its versions come from: lock, project, release or given (`execution.python`). `packages` are the
     versions of those that decide the numbers; `tool` what makes it: uv, or None where uv is to be fetched; `python`
-    the newest interpreter there that will do.
+    an interpreter there that will do. `cuda` is what torch is built for, `gpu_usable` whether it found the GPU
+    there usable: None where there is none, or nobody has tried.
     """
 
     ready: bool
@@ -67,6 +70,7 @@ class Plan:
     tool: str | None
     path: str
     cuda: str | None = None
+    gpu_usable: bool | None = None
     failed: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,6 +151,7 @@ def plan(folder: TaskFolder, server: Server, python: str | None) -> Plan:
     given: dict[str, Any] = {"workdir": server.workdir, "recipe": wanted.hash, "code": code}
     found = server.glance("environments", "environment", look=True, **given)
     stamp, tools = found["stamp"] or {}, found["tools"]
+    cuda = stamp.get("cuda") or {}
     return Plan(
         ready=found["state"] == "ready",
         origin=wanted.origin,
@@ -155,7 +160,8 @@ def plan(folder: TaskFolder, server: Server, python: str | None) -> Plan:
         python=stamp.get("python") or next(iter(tools["python"]), None),
         tool=stamp.get("tool") or ("uv" if tools["uv"] else None),
         path=stamp.get("interpreter") or f"{found['place']}/venv/bin/python",
-        cuda=(stamp.get("cuda") or {}).get("built"),
+        cuda=cuda.get("built"),
+        gpu_usable=cuda["usable"] if cuda.get("gpu") else None,
         failed=(found["failed"] or {}).get("error"),
     )
 
@@ -176,10 +182,11 @@ def _make(server: Server, wanted: Recipe, given: dict[str, Any], tell: Tell) -> 
     job: dict[str, Any] = {"workdir": server.workdir, "id": prepared["job"]}
     if server.ask("poll", **job)["state"] in ("ended", "lost"):
         server.ask("forget", **job)
-    _follow(server, server.ask("start", argv=prepared["argv"], cwd=server.workdir, env={}, **job), job, tell)
+    begun = server.ask("start", argv=prepared["argv"], cwd=server.workdir, env={}, **job)
+    said = _follow(server, begun, job, tell)
     found = server.ask("environment", use=True, **given)
     if found["state"] != "ready":
-        raise _failed(server, found, wanted)
+        raise _failed(server, found, wanted, said)
     _describe(found["stamp"], wanted, tell)
     server.ask("forget", **job)
     return found
@@ -198,7 +205,8 @@ def _checking(wanted: Recipe) -> str:
     return _("trying {python} there; this is done once", python=wanted.python)
 
 
-def _follow(server: Server, seen: dict[str, Any], job: dict[str, Any], tell: Tell) -> None:
+def _follow(server: Server, seen: dict[str, Any], job: dict[str, Any], tell: Tell) -> str:
+    """Tell what the job says until it is over; returns the last words of what broke it, where something did."""
     at = 0
     while True:
         if seen["out"] is not None:
@@ -208,7 +216,8 @@ def _follow(server: Server, seen: dict[str, Any], job: dict[str, Any], tell: Tel
             if said and not said[-1].startswith("failed: "):
                 tell(_shown(said[-1]))
         if seen["state"] not in ("running", "starting"):
-            return
+            errors = seen["err"]["text"].strip().splitlines() if seen["err"] else []
+            return errors[-1] if errors else seen["how"] or ""
         time.sleep(_LOOK_SECONDS)
         seen = server.ask("poll", out=at, **job)
 
@@ -225,6 +234,9 @@ def _describe(stamp: dict[str, Any], wanted: Recipe, tell: Tell) -> None:
     built = _("for CUDA {version}", version=cuda["built"]) if cuda and cuda["built"] else _("for the CPU only")
     torch = f", torch {packages['torch']} ({built})" if "torch" in packages else ""
     tell(_("environment: Python {version}{torch}", version=stamp["python"], torch=torch))
+    if cuda and cuda["gpu"] and not cuda["usable"]:
+        tell(_("this torch cannot use the GPU there: its driver is older than that, or broken; update it, or pin a "
+               "torch that fits it in the task's pyproject.toml"))  # fmt: skip
     pinned = _pinned(wanted)
     other = [
         f"{name} {version} → {packages.get(name, '–')}"
@@ -237,8 +249,8 @@ def _describe(stamp: dict[str, Any], wanted: Recipe, tell: Tell) -> None:
         tell(_("Python {minor}, as here, is not there and could not be fetched", minor=wanted.minor))
 
 
-def _failed(server: Server, found: dict[str, Any], wanted: Recipe) -> Unavailable:
-    failure = found["failed"] or {"error": "stopped", "detail": "", "path": None}
+def _failed(server: Server, found: dict[str, Any], wanted: Recipe, said: str) -> Unavailable:
+    failure = found["failed"] or {"error": "stopped", "detail": said, "path": None}
     host, error, path = server.link.host, failure["error"], failure.get("path")
     said = "\n".join(map(_shown, (failure.get("detail") or "").splitlines()[-6:]))
     again = _("mend what it says, then run the command again: what was fetched is kept")
@@ -272,7 +284,7 @@ def _failed(server: Server, found: dict[str, Any], wanted: Recipe) -> Unavailabl
               command=f"{wanted.python} -m pip install {_needed(wanted)}"),
         ),
         "stopped": (
-            _("it was ended before it was done"),
+            f"{_('it was ended before it was done')}\n{said}".strip(),
             _("run the command again: what was fetched is kept"),
         ),
     }  # fmt: skip
@@ -298,18 +310,26 @@ def recipe(folder: TaskFolder, python: str | None = None) -> Recipe:
     own, task_pins, origin, sent = _project(folder.root)
     requirements = sorted({*_required(extras), *own})
     ours = (Path(locked.__file__).with_name("pins.txt")).read_text(encoding="utf-8").splitlines()
-    named = {_name(pin) for pin in task_pins}
     modules = [*_MODULES, *(["bitsandbytes"] if "qlora" in extras else []), *(["gguf"] if "demo" in extras else [])]
     return Recipe(
         origin="given" if python else origin,
         extras=sorted(extras),
         requirements=requirements,
-        pins=sorted([*task_pins, *(pin for pin in ours if _name(pin) not in named)]),
+        pins=sorted([*task_pins, *_filled(ours, task_pins)]),
         modules=modules,
         minor=f"3.{sys.version_info.minor}",
         python=python,
         project=None if python else sent,
     )
+
+
+def _filled(ours: list[str], task_pins: list[str]) -> list[str]:
+    """Our versions of what the task does not pin, which is what only another machine than its maker's installs."""
+    named = {_name(pin) for pin in task_pins}
+    torch = {pin for pin in task_pins if _name(pin) == "torch"}
+    # A torch of another version wants other libraries of CUDA, each of exactly one version.
+    family = _CUDA if torch and not torch <= set(ours) else ()
+    return [pin for pin in ours if _name(pin) not in named and not pin.startswith(family)]
 
 
 def _name(requirement: str) -> str:
