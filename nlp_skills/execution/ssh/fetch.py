@@ -186,8 +186,9 @@ def _carry(server: Server, there: str, needed: Sequence[_Listed], incoming: Path
 def _pull(server: Server, there: str, large: Mapping[str, _Listed], incoming: Path, advance: transport.Advance) -> None:
     """They are held there under another name meanwhile, so that one which is replaced is still the one listed."""
     held = server.ask("offer", root=there, files={name: one.path for name, one in large.items()})
-    carrier = transport.choose(server, held.get("rsync"))
-    carrier.pull({name: one.size for name, one in large.items()}, f"{there}/.nlp-skills/outgoing", incoming, advance)
+    sizes = {name: one.size for name, one in large.items()}
+    way = transport.choose(server, held.get("rsync"), sum(sizes.values()))
+    way.pull(sizes, f"{there}/.nlp-skills/outgoing", incoming, advance)
     server.ask("offer", root=there, files={})
 
 

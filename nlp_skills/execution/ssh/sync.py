@@ -189,9 +189,8 @@ def _carry(server: Server, there: str, needed: Sequence[Item], found: dict[str, 
                 _put(server, there, [])  # makes the folder
             loads = [transport.Load(item.hash, item.size, item.source) for item in large
                      if isinstance(item.source, Path)]  # fmt: skip
-            transport.choose(server, found["rsync"]).push(
-                loads, f"{there}/.nlp-skills/incoming", found["staged"], advance
-            )
+            way = transport.choose(server, found["rsync"], sum(item.size for item in large))
+            way.push(loads, f"{there}/.nlp-skills/incoming", found["staged"], advance)
     begun: int = sum(found["staged"].get(f"{item.hash}.part", 0) for item in large)
     return total - begun
 

@@ -27,7 +27,7 @@ from nlp_skills.i18n import _
 if TYPE_CHECKING:
     import paramiko
 
-# For tests and comparison: rsync or sftp, whatever is there.
+# For tests and comparison: rsync or sftp, where both ends have it.
 WANTED = "NLP_SKILLS_TRANSPORT"
 Advance = Callable[[int], None]
 
@@ -35,6 +35,7 @@ _MB = 1_000_000
 _CHUNK = 1 << 20
 _WINDOW = 16 << 20
 _SHOWN_BYTES = 16 * _MB
+_WORTH_A_LINK = 8 * _MB
 _RSYNC = re.compile(r"rsync\s+version\s+(\d+)\.(\d+)")
 _RSYNC_SINCE = (3, 1)
 # rsync's: 12 protocol stream, 10 socket, 30 and 35 time-outs, 20 signal, 255 ssh itself.
@@ -69,9 +70,13 @@ class Transport(Protocol):
         """Fetch HASH.part for each of these hashes, of as many bytes and no more."""
 
 
-def choose(server: Server, theirs: str | None) -> Transport:
-    """The quicker one that both ends have; `theirs` is what rsync there says of itself."""
-    if os.environ.get(WANTED, "rsync") == "rsync" and _speaks(theirs) and _speaks(_ours()):
+def choose(server: Server, theirs: str | None, total: int) -> Transport:
+    """The quicker way for `total` bytes that both ends have; `theirs` is what rsync there says of itself.
+
+    rsync makes a connection of its own, which takes longer than a few megabytes by SFTP.
+    """
+    wanted = os.environ.get(WANTED)
+    if wanted != "sftp" and (wanted == "rsync" or total >= _WORTH_A_LINK) and _speaks(theirs) and _speaks(_ours()):
         return Rsync(server)
     return Sftp(server)
 
