@@ -86,12 +86,7 @@ def summary(run: Run) -> str:
     at = {"step": status.step, "total": status.total_steps}
     stands = ("unknown" if job.trouble else "running") if job else run.state
     if stands == "running":
-        words = _("running: step {step} of {total}", **at)
-        if on:
-            words = _("running on {place}: step {step} of {total}", place=on, **at)
-        if on and not status.total_steps:
-            words = _("running on {place}, before the first step", place=on)
-        words = ", ".join([words, *_left(status), *spent(run)])
+        words = ", ".join([_running(status, on), *spent(run)])
     elif stands == "unknown":
         known = _("running on {host}, as far as is known: step {step} of {total}", host=on or host(status), **at)
         words = ", ".join([known, *spent(run)])
@@ -104,6 +99,20 @@ def summary(run: Run) -> str:
         }[stands]
         words = ", ".join([words, *([_("on {place}", place=on)] if on else []), *spent(run)])
     return f"{words}: {one_line(status.message)[:300]}" if status.message else words
+
+
+def _running(status: RunStatus, on: str | None) -> str:
+    at: dict[str, Any] = {"step": status.step, "total": status.total_steps}
+    if on and not status.total_steps:
+        return _("running on {place}, before the first step", place=on)
+    if status.eta_seconds:
+        at["left"] = span(status.eta_seconds)
+        if on:
+            return _("running on {place}: step {step} of {total}, {left} left", place=on, **at)
+        return _("running: step {step} of {total}, {left} left", **at)
+    if on:
+        return _("running on {place}: step {step} of {total}", place=on, **at)
+    return _("running: step {step} of {total}", **at)
 
 
 def job_summary(job: RemoteJob) -> str:
