@@ -139,8 +139,9 @@ def _show(folder: TaskFolder, done: Outcome, as_json: bool) -> int:
     if done.exit_code is None:
         return _detached(folder, job, as_json)
     alike = ("--json" in job.arguments) == as_json
-    if job.state == "fetched" and done.out and alike:
-        frame.say(done.out.rstrip("\n"))
+    if job.state == "fetched" and job.how is None and alike:
+        if done.out:
+            frame.say(done.out.rstrip("\n"))
         return done.exit_code
     return _show_what_is_here(folder, job, as_json, done.exit_code)
 
@@ -155,8 +156,9 @@ def _show_what_is_here(folder: TaskFolder, job: RemoteJob, as_json: bool, exit_c
         told = run_words.as_dict(run) if run else None
         frame.emit({"ok": ok, "exit_code": exit_code, "job": job.dump(), "run": told})
         return exit_code
-    if run is not None:
+    if run is not None and run.status.place is not None:
         run_words.say(run)
+        return exit_code
     for line in _trouble(folder, job):
         frame.say(line)
     return exit_code
@@ -167,8 +169,8 @@ def _trouble(folder: TaskFolder, job: RemoteJob) -> list[str]:
     if job.state == "lost":
         return [f"{_named(job)}: {run_words.job_summary(job)}", f"  {_('mend:')} {again(folder, job)}"]
     if job.state == "fetched" and job.how:
-        return [_("{step} of {version} on {place} was ended by {how}", step=job.step, version=job.version,
-                  place=job.place, how=job.how)]  # fmt: skip
+        ended = _("{what} on {place} was cut short: {how}", what=_named(job), place=job.place, how=job.how)
+        return [ended, f"  {_('mend:')} {again(folder, job)}"]
     return []
 
 
@@ -270,7 +272,7 @@ def stop(folder: TaskFolder, job: RemoteJob, now: bool, timeout: float, as_json:
     elif run is not None:
         run_words.say(run)
     else:
-        frame.say(_("{step} of {version} on {place} has ended", step=job.step, version=job.version, place=job.place))
+        frame.say(_("{what} on {place} has ended", what=_named(job), place=job.place))
 
 
 def refuse_to_resume(version: VersionFolder) -> None:
@@ -280,7 +282,7 @@ def refuse_to_resume(version: VersionFolder) -> None:
         Invalid: the training is complete, or there never was one.
     """
     from nlp_skills.errors import Invalid
-    from nlp_skills.execution import following
+    from nlp_skills.execution import elsewhere, following
     from nlp_skills.workspace import runs
     from nlp_skills.workspace.folder import TaskFolder
 
@@ -293,9 +295,13 @@ def refuse_to_resume(version: VersionFolder) -> None:
             _("the training of {version} is complete; there is nothing to go on with", version=version.name),
             mend=_("measure it: nlp-skills evaluate {task} --version {version}", **names),
         )
-    if run is None or run.checkpoint is None:
+    if run is None or elsewhere.checkpoint_there(folder, version.name) is None:
         raise Invalid(
-            _("no checkpoint of {version} is known there to go on from", version=version.name),
+            _(
+                "there is no checkpoint of {version} on {place} to go on from",
+                version=version.name,
+                place=folder.task().execution.host or folder.task().execution.provider,
+            ),
             file=version.status_path,
             mend=_("train it from the start: nlp-skills train {task} --version {version}", **names),
         )

@@ -7,6 +7,7 @@ next, this process or another one days later, goes on where the last one was cut
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,8 @@ from nlp_skills.execution.ssh.connection import Unreachable
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
 from nlp_skills.schema.remote_job import RemoteJob, Step
-from nlp_skills.workspace import remote_jobs
+from nlp_skills.schema.source import FileImport
+from nlp_skills.workspace import mirror, remote_jobs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 _FIRST_SECONDS, _LOOK_SECONDS = 0.2, 1.0
@@ -98,10 +100,26 @@ def _job(
             )
         if check is not None:
             check()
-        job = machine.propose(folder, version, step, arguments)
+        before, job = job, machine.propose(folder, version, step, arguments)
+        if before is not None:
+            shutil.rmtree(Words(folder, before).root, ignore_errors=True)
         if step == "train":
             job = job.model_copy(update={"cost_before_usd": costs.before(version)})
         return remote_jobs.keep(folder, job), False
+
+
+def runs_here(folder: TaskFolder, step: Step) -> bool:
+    """Whether a step runs on this machine. Rows that are all in files of it are read here wherever it is trained."""
+    return mirror.runs_here(folder) or (step == "regenerate" and _only_files_of_here(folder))
+
+
+def _only_files_of_here(folder: TaskFolder) -> bool:
+    sources = folder.sources().sources if folder.sources_path.is_file() else []
+    return bool(sources) and all(isinstance(one, FileImport) and _found(folder, one.path) for one in sources)
+
+
+def _found(folder: TaskFolder, path: str) -> bool:
+    return bool(glob.glob(path, root_dir=folder.root, recursive=True)) or (folder.root / path).exists()
 
 
 def _refuse_another_place(folder: TaskFolder, job: RemoteJob) -> None:
@@ -284,6 +302,26 @@ class Follower:
 
     def _pause(self) -> float:
         return min(_LONGEST_PAUSE_SECONDS, 2.0 ** (self._failures - 1))
+
+
+def checkpoint_there(folder: TaskFolder, version_name: str) -> int | None:
+    """The step of the newest whole checkpoint where the last training of a version was sent, as it says now.
+
+    Raises:
+        Unavailable: it cannot be asked.
+    """
+    job = remote_jobs.of(folder, "train", version_name)
+    if job is None or job.type != "remote_ssh":
+        return job.checkpoint if job else None
+    if job.host != folder.task().execution.host:
+        return None
+    looker = follower(folder, job)
+    try:
+        place = f"{job.folder}/models/checkpoints/{version_name}"
+        found = looker.server.ask("poll", workdir=job.workdir, id=job.id, checkpoints=place)["checkpoint"]
+        return None if found is None else int(found)
+    finally:
+        looker.close()
 
 
 def _nobody(text: str) -> None:

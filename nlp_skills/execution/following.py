@@ -81,9 +81,11 @@ class Words:
         return 0
 
     def as_here(self, text: str) -> str:
-        """With the paths of this computer for those of the other one, in JSON too."""
-        here = str(self.folder.root)
-        return text.replace(self.job.folder, here)
+        """With the task's path and name on this computer for those of the other one, in JSON too."""
+        here = self.folder.root
+        text = text.replace(self.job.folder, str(here))
+        # Commands that are proposed name the task by its folder.
+        return text.replace(self.job.folder.rpartition("/")[2], here.name)
 
     def text(self, path: Path, start: int = 0) -> str:
         """What is kept from a byte on."""
@@ -144,7 +146,7 @@ def look(folder: TaskFolder, job: RemoteJob, server: Server) -> Seen:
         if not more:
             break
     if job.step == "train" and status is not None and found["state"] in ("starting", "running"):
-        _show_running(folder, version, job, status, found["now"])
+        _show_running(folder, version, job, status, found["late"])
     return Seen(_noted(folder, job, found), found, status)
 
 
@@ -155,7 +157,8 @@ def _ask(job: RemoteJob, server: Server, words: Words, version: VersionFolder) -
         at = words.size(version.metrics_path) if _followed(version, job) else 0
         given["watched"] = [[f"{run}/status.json", 0], [f"{run}/metrics.jsonl", at]]
         given["checkpoints"] = f"{job.folder}/models/checkpoints/{job.version}"
-    return server.ask("poll", timeout=LOOK_SECONDS, workdir=job.workdir, id=job.id, **given)
+    found = server.ask("poll", timeout=LOOK_SECONDS, workdir=job.workdir, id=job.id, **given)
+    return {**found, "late": dt.datetime.now().timestamp() - found["now"]}
 
 
 def _followed(version: VersionFolder, job: RemoteJob) -> bool:
@@ -252,9 +255,9 @@ def _append(path: Path, text: str, at: int) -> None:
         raise files.storage_problem(error, path) from error
 
 
-def _show_running(folder: TaskFolder, version: VersionFolder, job: RemoteJob, status: RunStatus, now: float) -> None:
+def _show_running(folder: TaskFolder, version: VersionFolder, job: RemoteJob, status: RunStatus, late: float) -> None:
     """status.json here, as long as the run goes on; its end is written when everything of it is here."""
-    told = as_seen_here(job, status, now)
+    told = as_seen_here(job, status, late)
     if told.state != "running":
         told = told.model_copy(update={"state": "running", "ended": None, "exit_code": None, "reason": None})
     if not _followed(version, job):
@@ -266,7 +269,7 @@ def _show_running(folder: TaskFolder, version: VersionFolder, job: RemoteJob, st
 
 def _begun(folder: TaskFolder, version: VersionFolder, job: RemoteJob, told: RunStatus) -> None:
     """The run has begun over there: the task stands in training, as where it runs here."""
-    with lock.writing(folder, wait_seconds=2.0):
+    with lock.writing(folder, wait_seconds=2.0, tell=lambda _text: None):
         task = folder.task()
         if task.version == version.name and task.status not in ("archived", "training"):
             at = f" from step {told.step}" if told.step else ""
@@ -276,16 +279,17 @@ def _begun(folder: TaskFolder, version: VersionFolder, job: RemoteJob, told: Run
         digest.write(folder)
 
 
-def as_seen_here(job: RemoteJob, status: RunStatus, now: float) -> RunStatus:
-    """A status of the other side with its place and cost, and its heartbeat by this computer's clock."""
-    shift = dt.datetime.now().timestamp() - now
-    late = dt.timedelta(seconds=round(shift) if abs(shift) > _SAME_CLOCK_SECONDS else 0)
+def as_seen_here(job: RemoteJob, status: RunStatus, late: float) -> RunStatus:
+    """A status of the other side with its place and cost, and its heartbeat by this computer's clock, which is so many
+    seconds later.
+    """
+    shift = dt.timedelta(seconds=round(late) if abs(late) > _SAME_CLOCK_SECONDS else 0)
     return status.model_copy(
         update={
             "place": job.place,
             "cost_usd": costs.so_far(job),
-            "updated": status.updated + late,
-            "stepped": status.stepped + late if status.stepped else None,
+            "updated": status.updated + shift,
+            "stepped": status.stepped + shift if status.stepped else None,
         }
     )
 

@@ -24,6 +24,7 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 # What is fetched waits for the task's lock: it is worth more than anybody's patience.
 LOCK_SECONDS = 3600.0
+GONE = "its processes are gone without a word: the machine was started anew, or they were killed"
 _SECTIONS = ("config", "model", "environment")
 _NEXT = {
     "completed": ("evaluating", "trained {version}"),
@@ -53,9 +54,11 @@ def settle(folder: TaskFolder, machine: Machine, seen: Seen, server: Server, tel
         Problem: what came is not whole, or the disk here is full; the job stays open.
     """
     job, version = seen.job, folder.version(seen.job.version)
-    if job.step == "regenerate":
+    if seen.state == "lost":
+        job = job.model_copy(update={"how": GONE, "ended": files.now()})
+    if job.step == "regenerate" and job.exit_code == 0:
         _fetch_data(folder, server, job, tell)
-    else:
+    elif job.step != "regenerate":
         fetch.fetch(folder, server, job.folder, patterns(job), tell=tell)
     told = _far_lineage(job, server, Words(folder, job).root)
     with lock.writing(folder, wait_seconds=LOCK_SECONDS):
@@ -130,12 +133,11 @@ def _final_status(version: VersionFolder, seen: Seen) -> RunStatus | None:
     """How the run ended: as it says itself, else as its end was seen."""
     if seen.status is None:
         return None
-    status, job = following.as_seen_here(seen.job, seen.status, seen.answer["now"]), seen.job
+    status, job = following.as_seen_here(seen.job, seen.status, seen.answer["late"]), seen.job
     if status.state != "running":
         return status
     if seen.state == "lost":
-        words = "its processes are gone without a word: the machine was started anew, or they were killed"
-        return _ended(status, "dead", words, None)
+        return _ended(status, "dead", GONE, None)
     step = max(status.step, job.checkpoint or 0)
     status = status.model_copy(update={"step": step})
     if job.how == "stopped":

@@ -88,7 +88,7 @@ def bits(folder: TaskFolder) -> dict[str, bytes]:
     found["losses"] = json.dumps([[line["step"], line.get("loss")] for line in lines]).encode()
     if version.predictions_path.is_file():
         given = [json.loads(line) for line in version.predictions_path.read_text().splitlines()]
-        found["predictions"] = json.dumps([{**row, "seconds": None} for row in given]).encode()
+        found["predictions"] = json.dumps([{**row, "latency_seconds": None} for row in given]).encode()
     return found
 
 
