@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import itertools
 import os
 import pwd
 import select
@@ -142,6 +143,9 @@ class Sshd:
             # The file is in a folder of root's, and sshd reads it as whoever logs in.
             settings["AuthorizedKeysCommand"] = f"/bin/cat {self.key}.pub"
             settings["AuthorizedKeysCommandUser"] = "root"
+        if _release() >= (9, 8):
+            # It would shut out whoever was refused a few times, which is what tests are about.
+            settings["PerSourcePenalties"] = "no"
         settings.update(self.settings)
         path.write_text("".join(f"{name} {value}\n" for name, value in settings.items() if value is not None))
         if not os.geteuid():
@@ -173,6 +177,13 @@ class Sshd:
         """The line of known_hosts by which it is known at a port."""
         kind, key = (self.folder / "host_key.pub").read_text().split()[:2]
         return f"[127.0.0.1]:{port or self.port} {kind} {key}\n"
+
+
+def _release() -> tuple[int, int]:
+    """Of OpenSSH here; its server and its client come together."""
+    said = subprocess.run([program(("ssh",), "openssh-client"), "-V"], capture_output=True, text=True, check=True)
+    major, _dot, rest = said.stderr.partition("OpenSSH_")[2].partition(".")
+    return int(major), int("".join(itertools.takewhile(str.isdigit, rest)))
 
 
 def _keygen(path: Path) -> None:

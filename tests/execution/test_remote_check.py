@@ -140,6 +140,14 @@ def test_gpus_that_are_not_there(
     assert ran.code == 1 and message in ran.out and "something would stop a run there" in ran.out
 
 
+def test_a_run_does_not_begin_on_gpus_that_are_not_there(gpus: Callable[..., Far], ready: Ready, cli: Cli) -> None:
+    far = gpus()
+    folder = on(far, ready(), cuda_devices="7")
+    ran = cli("train", folder.root)
+    assert ran.code == 1 and "cuda_devices names a GPU that is not there: 7" in ran.err, ran
+    assert not far.workdir.exists() and not (folder.state / "jobs").exists()
+
+
 def test_a_gpu_that_is_too_full(gpus: Callable[..., Far], ready: Ready, cli: Cli) -> None:
     full = GPUS.replace("81920, 68000", "81920, 20")
     ran = cli("remote", "check", on(gpus(full), ready()).root, "--json")
