@@ -74,10 +74,13 @@ def launch(words: list[str]) -> int:
     if not place.is_dir():
         (place / "home").mkdir(parents=True)
         for there, mount in task.get("file_mounts", {}).items():
-            if isinstance(mount, dict):
-                bucket = ROOT / "buckets" / mount["name"]
-                bucket.mkdir(parents=True, exist_ok=True)
-                (place / "home" / there.removeprefix("~/")).symlink_to(bucket)
+            target = place / "home" / there.removeprefix("~/")
+            if isinstance(mount, str):
+                shutil.copytree(mount, target)
+                continue
+            bucket = ROOT / "buckets" / mount["name"]
+            bucket.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(bucket)
         describe(given.cluster)
     disk = place / "sky_workdir"
     patterns = [line for line in Path(".skyignore").read_text().splitlines() if line and line[0] != "#"]

@@ -7,6 +7,7 @@ next, this process or another one days later, goes on where the last one was cut
 from __future__ import annotations
 
 import contextlib
+import glob
 import shutil
 import threading
 import time
@@ -288,6 +289,10 @@ class Follower:
         if self.job.state != "starting":
             self.tell(_("{place}: {gone}; another one goes on from what outlives it", place=self.job.place, gone=gone))
             self.job = remote_jobs.keep(self.folder, self.job.model_copy(update={"state": "starting"}))
+            # What the other one says begins anew too.
+            words, self.shown = self.words, 0
+            for path in (words.out, words.err, words.root / "output.json"):
+                path.unlink(missing_ok=True)
         try:
             self.job = self._begin()
         except Unreachable as problem:

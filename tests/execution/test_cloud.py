@@ -57,7 +57,7 @@ def adapter(folder: TaskFolder) -> dict[str, Any]:
 def test_a_machine_taken_back_is_replaced_and_the_model_is_as_if_trained_here(
     rentable: Callable[..., TaskFolder], cli: Cli, sky: FakeSky
 ) -> None:
-    folder = rentable(budget_usd=20, max_hours=6)
+    folder = rentable(epochs=12, budget_usd=20, max_hours=6)
     asked = cli("train", folder.root)
     assert asked.code == 2 and "nothing was rented" in asked.err and not launched(sky)
     assert "1.50 USD an hour" in asked.err and "at 9.00 USD" in asked.err
@@ -73,7 +73,8 @@ def test_a_machine_taken_back_is_replaced_and_the_model_is_as_if_trained_here(
     ran = cli("train", folder.root, "--yes")
     lost.join()
     assert ran.code == 0, ran.err
-    assert "another one goes on from what outlives it" in ran.err and "going on from checkpoint-" in ran.err
+    assert "another one goes on from what outlives it" in ran.err, ran.err
+    assert "going on from checkpoint-" in ran.err, ran.err
     assert len(launched(sky)) == 2 and launched(sky)[0] == launched(sky)[1], "the same job, not another one"
     assert not sky.clusters and sky.commands()[-1][0] == "down", "nothing is left that costs"
 

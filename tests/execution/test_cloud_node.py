@@ -107,24 +107,21 @@ def test_a_machine_that_is_lost_is_replaced_from_the_bucket(ready: Ready, rent: 
     assert third.folder.version("v1").adapter.is_dir(), "what nobody fetched in time is still to be had"
 
 
-def test_two_machines_that_share_nothing_learn_what_one_does(ready: Ready, rent: Callable[..., Rented]) -> None:
+def test_two_machines_that_share_nothing_learn_what_two_processes_do(ready: Ready, rent: Callable[..., Rented]) -> None:
     folder = on_cloud(ready(train=50, **{**LONG, "lora": {"r": 8, "alpha": 16, "dropout": 0.1}}), nodes=2)
-    whole = two(rent, folder, "whole")
-    ended(whole)
-    expected = alone_on_two(folder)
-    same_bits(expected, whole[0].folder)
-    assert not (whole[1].folder.version("v1").status_path).exists(), "the first machine keeps the records"
-    shutil.rmtree(whole[0].bucket)
-
-    cut = two(rent, folder, "cut")
+    cut = two(rent, folder)
     bucket = cut[0].bucket / "v1"
     wait_for(lambda: [path for path in bucket.glob("checkpoint-*") if len(list(path.glob("whole-*"))) == 2], cut[0])
     for machine in cut:
         machine.lose()
-    again = two(rent, folder, "cut")
-    ended(again)
-    assert all("going on from checkpoint-" in machine.log() for machine in again)
-    same_bits(expected, again[0].folder)
+    again = two(rent, folder)
+    for machine in again:
+        assert machine.process is not None
+        assert machine.process.wait(90) == 0, machine.log()
+        assert "going on from checkpoint-" in machine.log()
+    same_bits(alone_on_two(folder), again[0].folder)
+    other = again[1].folder.version("v1")
+    assert not other.adapter.exists() and not other.checkpoints.exists(), "the first machine keeps the records"
 
 
 def alone_on_two(folder: TaskFolder) -> TaskFolder:
@@ -136,17 +133,11 @@ def alone_on_two(folder: TaskFolder) -> TaskFolder:
     return local
 
 
-def two(rent: Callable[..., Rented], folder: TaskFolder, job: str) -> list[Rented]:
+def two(rent: Callable[..., Rented], folder: TaskFolder) -> list[Rented]:
     port, machines = str(free_port()), [rent(folder), rent(folder)]
     for number, machine in enumerate(machines):
-        machine.start(number=number, nodes=2, NLP_SKILLS_JOB=job, MASTER_PORT=port)
+        machine.start(number=number, nodes=2, NLP_SKILLS_JOB="two", MASTER_PORT=port)
     return machines
-
-
-def ended(machines: list[Rented]) -> None:
-    for machine in machines:
-        assert machine.process is not None
-        assert machine.process.wait(90) == 0, machine.log()
 
 
 def test_time_that_is_used_up_ends_the_run_with_a_checkpoint(ready: Ready, rent: Callable[..., Rented]) -> None:
