@@ -22,7 +22,7 @@ from nlp_skills.execution.ssh.environment import Recipe
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.machine import pins
 from nlp_skills.machine.setup import find_uv
-from nlp_skills.scaffold import wheel
+from nlp_skills.scaffold import project, wheel
 from nlp_skills.schema import yaml
 from nlp_skills.schema.remote_job import RemoteJob
 from nlp_skills.training import own_code
@@ -303,6 +303,11 @@ def test_versions_come_from_the_task_before_they_come_from_us(make_task: Callabl
     assert (ours.origin, ours.extras) == ("release", ["data", "quality", "train"])
     assert set(ours.pins) == set(PINS.read_text(encoding="utf-8").splitlines())
     assert environment.recipe(TaskFolder.at(other)).hash == ours.hash
+
+    # What `generate` pins on a machine that is set up from our lock is the same environment.
+    generated = project.text("sentiment", ("data", "quality", "train"), "nlp_skills.whl")
+    (root / "pyproject.toml").write_text(generated, encoding="utf-8")
+    assert environment.recipe(TaskFolder.at(root)).hash == ours.hash
 
     (root / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
     own = environment.recipe(TaskFolder.at(root))

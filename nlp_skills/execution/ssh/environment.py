@@ -99,8 +99,9 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """Hexadecimal; where the versions come from is no part of it."""
+        """Hexadecimal; where the versions come from is no part of it, nor are those of other Pythons."""
         told = {name: value for name, value in self.content.items() if name not in ("origin", "extras", "shown")}
+        told["pins"] = sorted(str(pin) for pin in _holding(self))
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
@@ -168,11 +169,17 @@ def plan(folder: TaskFolder, server: Server, python: str | None) -> Plan:
 
 def _pinned(wanted: Recipe) -> dict[str, str]:
     """The pinned versions of the packages that are shown; those of this Python, where there are several."""
-    found = {}
+    return {pin.name: str(pin.specifier).removeprefix("==") for pin in _holding(wanted) if pin.name in wanted.shown}
+
+
+def _holding(wanted: Recipe) -> Iterator[Requirement]:
+    """The pins that hold for the Python that is wanted, on Linux, without the conditions."""
+    there = {"python_version": wanted.minor, "python_full_version": f"{wanted.minor}.0", "sys_platform": "linux",
+             "platform_system": "Linux", "os_name": "posix"}  # fmt: skip
     for pin in map(Requirement, wanted.pins):
-        if pin.name in wanted.shown and (pin.marker is None or pin.marker.evaluate()):
-            found[pin.name] = str(pin.specifier).removeprefix("==")
-    return found
+        if pin.marker is None or pin.marker.evaluate(there):
+            pin.marker = None
+            yield pin
 
 
 def _make(server: Server, wanted: Recipe, given: dict[str, Any], tell: Tell) -> dict[str, Any]:
