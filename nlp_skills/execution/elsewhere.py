@@ -7,12 +7,12 @@ next, this process or another one days later, goes on where the last one was cut
 from __future__ import annotations
 
 import contextlib
-import glob
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nlp_skills.errors import Invalid, Problem, Unavailable
 from nlp_skills.execution import costs, following, settling
@@ -120,7 +120,8 @@ def _only_files_of_here(folder: TaskFolder) -> bool:
 
 
 def _found(folder: TaskFolder, path: str) -> bool:
-    return bool(glob.glob(path, root_dir=folder.root, recursive=True)) or (folder.root / path).exists()
+    place = folder.root / path
+    return place.exists() or any(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
 
 
 def _refuse_another_place(folder: TaskFolder, job: RemoteJob) -> None:
