@@ -56,5 +56,5 @@ def _known(memory: Path) -> dict[str, Any]:
 
 def _remember(memory: Path, known: dict[str, Any]) -> None:
     """A memory that cannot be kept costs time and nothing else."""
-    with contextlib.suppress(Problem, OSError):
+    with contextlib.suppress(Problem, OSError, UnicodeError):
         files.write_json(memory, {path: entry for path, entry in known.items() if Path(path).exists()})

@@ -28,7 +28,16 @@ from nlp_skills.schema.remote_job import Step
 from nlp_skills.workspace import mirror
 from nlp_skills.workspace.folder import TaskFolder
 
-NAMES = ["plain.py", "two words.py", 'it\'s "quoted".py', "new\nline.py", "繁體 中文.py", "-rf.py", "$(touch x);`y`.py"]
+NAMES = [
+    "plain.py",
+    "two words.py",
+    'it\'s "quoted".py',
+    "new\nline.py",
+    "繁體 中文.py",
+    "-rf.py",
+    "$(touch x);`y`.py",
+    os.fsdecode(b"not \xff utf-8.py"),
+]
 
 
 @pytest.fixture(params=["rsync", "sftp"])
@@ -214,7 +223,7 @@ def until_done(far: Far, dice: random.Random, work: Callable[[], object], look: 
             killer = threading.Timer(dice.random(), kill_sessions, [far])
             killer.start()
         else:
-            far.link.limit = dice.randrange(4_000, 60_000 + 150_000 * attempt)
+            far.link.limit = dice.randrange(4_000, 150_000 + 200_000 * attempt)
         try:
             work()
             return attempt
@@ -274,7 +283,7 @@ def test_killed_while_putting_in_place_no_file_is_half(tmp_path: Path) -> None:
     """The agent alone, killed again and again: each path has the old bytes or the new, and the last run ends it."""
     program, root, dice = tmp_path / "agent.pyz", tmp_path / "mirror", random.Random(5)
     program.write_bytes(archive())
-    new = {f"scripts/{number}": dice.randbytes(3_000) for number in range(400)}
+    new = {f"scripts/{number}": dice.randbytes(3_000) for number in range(250)}
     old = dict.fromkeys(list(new)[::2], b"old")
     for path, content in old.items():
         write(root / path, content)
@@ -297,8 +306,8 @@ def test_killed_while_putting_in_place_no_file_is_half(tmp_path: Path) -> None:
         return ask("install", seconds, files=files, copies={}, remove=[], sent=list(new))
 
     mixed = 0
-    for attempt in range(12):
-        said = install(0.03 + 0.01 * attempt)
+    for attempt in range(8):
+        said = install(0.04 + 0.02 * attempt)
         here = tree(root)
         assert all(content in (old.get(path), new[path]) for path, content in here.items())
         mixed += here != new and not said
@@ -337,7 +346,7 @@ def test_a_server_that_offers_what_nobody_asked_for_is_refused(task: TaskFolder,
     (task.version("v1").run / "link").symlink_to(far.home)
     before, run = tree(task.root), "versions/v1/run"
     paths = ["../evil", "/tmp/evil", "versions/v1/../../../evil", f"{run}/../../../task.yaml", ".env", "task.yaml",
-             f"{run}/.hidden", f"{run}/link/evil", f"{run}/a//b", f"{run}/nul\0", f"{run}/status.json/../evil"]  # fmt: skip
+             f"{run}/.hidden", f"{run}/link/evil", f"{run}/a//b", f"{run}/nul\0", f"{run}/a/../b"]  # fmt: skip
     with connected(far) as server:
         for path in paths:
             answer = {"ok": True, "files": {path: [4, hashlib.sha256(b"evil").hexdigest()]}}
@@ -383,8 +392,8 @@ def test_a_file_that_changes_while_it_is_sent_is_named(task: TaskFolder, far: Fa
     assert (far.workdir / "tasks/it/data/train.jsonl").read_bytes() == growing.read_bytes()
 
 
-def test_thousands_of_small_files(task: TaskFolder, far: Far) -> None:
-    for number in range(3_000):
+def test_many_small_files(task: TaskFolder, far: Far) -> None:
+    for number in range(1_200):
         write(task.root / "scripts" / str(number % 30) / f"{number}.txt", b"%d" % number)
     assert send(task, far).files == len(sent_of(task)) + 1
     assert tree(far.workdir / "tasks/it") == sent_of(task)
