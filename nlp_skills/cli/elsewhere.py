@@ -28,9 +28,8 @@ def is_meant(folder: TaskFolder, step: Step, version_name: str | None) -> bool:
         Invalid: it is to run here, and goes on elsewhere.
     """
     from nlp_skills.execution import elsewhere
-    from nlp_skills.workspace import mirror
 
-    if not mirror.runs_here(folder):
+    if not elsewhere.runs_here(folder, step):
         return True
     elsewhere.refuse_open(folder, step, folder.version(version_name).name)
     return False

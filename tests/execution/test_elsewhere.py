@@ -1,7 +1,8 @@
-"""A run on a server over a real SSH link is the same run: the same bits, the same records, whatever happens to the link."""
+"""A run on a server over a real SSH link is the same run: the same bits and the same records."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,10 +49,8 @@ def away(ready: Ready, far: Far) -> Iterator[Ready]:
 
 
 def with_suppress_kill(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def send_to(folder: TaskFolder, far: Far, **more: Any) -> None:

@@ -11,7 +11,7 @@ from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 from nlp_skills.schema.source import LlmSettings, Source
 from nlp_skills.variables import Missing, Variables
-from nlp_skills.workspace import locate
+from nlp_skills.workspace import locate, mirror
 from nlp_skills.workspace.folder import TaskFolder
 
 S = TypeVar("S", bound=Source | LlmSettings)
@@ -28,7 +28,7 @@ def filled(source: S, folder: TaskFolder, at: tuple[str, ...] = ()) -> tuple[S, 
     Raises:
         Invalid: a variable is not set; with the line of the setting that needs it.
     """
-    found = Variables(tuple(dict.fromkeys((folder.root, locate.project_root(folder.root)))))
+    found = Variables(tuple(dict.fromkeys((folder.root, locate.project_root(folder.root), *_of_server(folder)))))
     settings = source.model_dump(mode="python", by_alias=True, exclude_none=True)
     for key, value in settings.items():
         if key in _VERBATIM:
@@ -39,6 +39,11 @@ def filled(source: S, folder: TaskFolder, at: tuple[str, ...] = ()) -> tuple[S, 
             raise _unset(source, folder, at, missing.name, key) from missing
     _conceal_literals(source, found)
     return cast("S", type(source).model_validate(settings)), found
+
+
+def _of_server(folder: TaskFolder) -> list[Path]:
+    """On a server that a task was sent to, the folder of everything of ours, whose .env is of all tasks there."""
+    return [folder.root.parents[1]] if mirror.at(folder.root) else []
 
 
 def unexpanded(source: Source | LlmSettings) -> dict[str, Any]:
@@ -93,6 +98,11 @@ def _conceal_literals(source: Source | LlmSettings, found: Variables) -> None:
 
 def _unset(source: Source | LlmSettings, folder: TaskFolder, at: tuple[str, ...], variable: str, key: str) -> Invalid:
     file, line = place(source, folder, key, at)
+    mend = _("set it in the shell (export {name}=…) or in the file .env of the task", name=variable)
+    if sent := _of_server(folder):
+        # No secret is ever sent to a server; those that it is to use are written down there.
+        mend = _("on that machine: add {name}=… to {path}, or set it for its shells",
+                 name=variable, path=str(sent[0] / ".env"))  # fmt: skip
     name = str(getattr(source, "name", ""))
     return Invalid(
         _("the environment variable {name} is not set", name=variable),
@@ -103,5 +113,5 @@ def _unset(source: Source | LlmSettings, folder: TaskFolder, at: tuple[str, ...]
             if at
             else _("{key} of source {name} needs it", key=key, name=name)
         ),
-        mend=_("set it in the shell (export {name}=…) or in the file .env of the task", name=variable),
+        mend=mend,
     )
