@@ -280,7 +280,7 @@ def test_a_folder_that_was_somebody_elses_loses_only_what_bears_our_mark(
     ("python", "modules", "cause"),
     [
         ("/nowhere/python", ["json"], "No such file or directory"),
-        ("/usr/bin/python3", ["nothing_of_that_name"], "nothing_of_that_name: ModuleNotFoundError"),
+        ("/usr/bin/python3", [], "pydantic: not installed"),
     ],
 )
 def test_a_given_python_that_will_not_do(far: Far, python: str, modules: list[str], cause: str) -> None:
@@ -290,6 +290,8 @@ def test_a_given_python_that_will_not_do(far: Far, python: str, modules: list[st
             environment.entry(server, replace(small(), python=python, modules=modules), lambda _line: None)
     assert cause in str(caught.value.cause) and python in str(caught.value.file)
     assert "execution.python" in str(caught.value.mend)
+    locked = next(pin for pin in small().pins if pin.startswith("pydantic=="))
+    assert f"'{locked}'" in str(caught.value.mend) or python == "/nowhere/python"
 
 
 def test_pins_are_those_of_the_lock() -> None:

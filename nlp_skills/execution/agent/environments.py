@@ -49,7 +49,7 @@ _NO_NETWORK = (
 # Debian packs the latter apart.
 _VENV = "import venv, ensurepip; ensurepip.version()"
 _CHECK = """
-import importlib, importlib.metadata as m, json, platform, subprocess, sys
+import importlib, importlib.metadata as m, json, platform, re, subprocess, sys
 recipe = json.load(sys.stdin)
 found = {"python": platform.python_version(), "packages": {}, "sites": [], "missing": [], "cuda": None}
 found["sites"] = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
@@ -58,6 +58,20 @@ for name in recipe["shown"]:
         found["packages"][name] = m.version(name)
     except m.PackageNotFoundError:
         pass
+try:
+    from packaging.requirements import Requirement
+except ImportError:
+    Requirement = None
+for line in recipe["requirements"]:
+    name = re.match(r"[\\w.-]+", line)[0]
+    try:
+        version = m.version(name)
+    except m.PackageNotFoundError:
+        if ";" not in line:
+            found["missing"].append([name, "not installed"])
+        continue
+    if Requirement and not Requirement(line).specifier.contains(version, prereleases=True):
+        found["missing"].append([name, version + " instead of " + line])
 for name in recipe["modules"]:
     try:
         importlib.import_module(name)
@@ -154,7 +168,7 @@ def _said(argv: Sequence[str]) -> str:
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip()
-        raise Failure(_kind(said, "code"), said[-600:], argv[0])
+        raise Failure(_kind(said, "code"), said.split("\n")[-1][:300], argv[0])
     return done.stdout.decode("utf-8", "replace").strip()
 
 
@@ -317,8 +331,8 @@ class _Making:
         if tuple(map(int, found["python"].split(".")[:2])) < OLDEST:
             raise Failure("old_python", found["python"], python)
         if found["missing"]:
-            name, why = found["missing"][0]
-            raise Failure(_kind(why, "given_lacks" if tool == "given" else "import"), name + ": " + why, python)
+            said = "\n".join(name + ": " + why for name, why in found["missing"])
+            raise Failure(_kind(said, "given_lacks" if tool == "given" else "import"), said, python)
         found.update(interpreter=python, tool=tool, system=platform.system(), machine=platform.machine())
         return found
 

@@ -288,7 +288,7 @@ def _failed(server: Server, found: dict[str, Any], wanted: Recipe, said: str) ->
         "given_lacks": (
             said,
             _("install it there: {command}; or leave execution.python out: an environment is made then",
-              command=f"{wanted.python} -m pip install {_needed(wanted)}"),
+              command=f"{wanted.python} -m pip install {_needed(wanted, failure.get('detail') or '')}"),
         ),
         "stopped": (
             f"{_('it was ended before it was done')}\n{said}".strip(),
@@ -302,9 +302,11 @@ def _failed(server: Server, found: dict[str, Any], wanted: Recipe, said: str) ->
     )
 
 
-def _needed(wanted: Recipe) -> str:
-    versions = _pinned(wanted)
-    return " ".join(f"'{name}=={versions[name]}'" for name in _MODULES if name in versions)
+def _needed(wanted: Recipe, said: str) -> str:
+    """What a given interpreter lacks, one `name: why` a line, as pip is asked for it."""
+    versions = {canonicalize_name(pin.name): str(pin.specifier) for pin in _holding(wanted)}
+    names = dict.fromkeys(line.partition(":")[0] for line in said.splitlines())
+    return " ".join(f"'{name}{versions[name]}'" for name in map(canonicalize_name, names) if name in versions)
 
 
 def recipe(folder: TaskFolder, python: str | None = None) -> Recipe:
