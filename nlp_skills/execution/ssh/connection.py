@@ -14,7 +14,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -101,7 +101,7 @@ class Connection:
             ran = _talk(channel, given)
         before, mark, out = ran.out.partition(f"\n{_MARK}\n")
         if not mark:
-            raise refusals.no_shell(self.host, f"{before}\n{ran.err}")
+            raise refusals.no_shell(self.host, _for_ssh(self._made()), f"{before}\n{ran.err}")
         return Ran(ran.code, out, ran.err)
 
     def sftp(self) -> paramiko.SFTPClient:
@@ -212,7 +212,7 @@ class Connection:
         except paramiko.BadHostKeyException as error:
             raise refusals.another_key(name, hop.host, hop.port, error, _files_of(hop, first_seen)) from error
         except paramiko.AuthenticationException as error:
-            raise refusals.not_let_in(name, str(hop.user), error) from error
+            raise refusals.not_let_in(name, _for_ssh(hop), str(hop.user), error) from error
         except paramiko.ChannelException as error:
             raise refusals.not_led_on(name, hop.gateway.original_host, error) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -226,22 +226,43 @@ class Connection:
 
     def _beat(self, transport: paramiko.Transport) -> None:
         """Close a link on which nobody answers: whoever waits for something on it wakes up then."""
+        heard = _listening(transport)
+        threading.Thread(target=_ask_on_and_on, args=(transport,), daemon=True).start()
         while transport.is_active():
-            alarm = threading.Timer(ANSWER_SECONDS, self._give_up, [transport])
-            alarm.daemon = True
-            alarm.start()
-            with contextlib.suppress(Exception):
-                transport.global_request("keepalive@openssh.com", wait=True)
-            alarm.cancel()
-            time.sleep(BEAT_SECONDS)
+            time.sleep(min(1.0, ANSWER_SECONDS / 4))
+            # Whatever comes is a sign of life: on a slow line an answer waits behind what is being sent.
+            if heard() > BEAT_SECONDS + ANSWER_SECONDS:
+                self._give_up(transport)
 
     def _give_up(self, transport: paramiko.Transport) -> None:
         self._silent = True
         transport.close()
 
 
+def _listening(transport: Any) -> Callable[[], float]:
+    """How many seconds ago something last came over a link."""
+    last, read = [time.monotonic()], transport.packetizer.read_message
+
+    def listened() -> Any:
+        found = read()
+        last[0] = time.monotonic()
+        return found
+
+    transport.packetizer.read_message = listened
+    return lambda: time.monotonic() - last[0]
+
+
+def _ask_on_and_on(transport: paramiko.Transport) -> None:
+    """Have the server say something now and then: it answers what it does not know, too."""
+    while transport.is_active():
+        with contextlib.suppress(Exception):
+            transport.global_request("keepalive@openssh.com", wait=True)
+        time.sleep(BEAT_SECONDS)
+
+
 def _link(fabric: Any, host: str, settings: paramiko.SSHConfig) -> fabric.Connection:
     from nlp_skills.execution.ssh.keys import Keys
+    from nlp_skills.execution.ssh.ways import Link
 
     user, _at, place = host.rpartition("@")
     name, port = place, ""
@@ -253,9 +274,13 @@ def _link(fabric: Any, host: str, settings: paramiko.SSHConfig) -> fabric.Connec
     overrides = {"timeouts": {"connect": int(CONNECT_SECONDS)}, "authentication": {"strategy_class": Keys}}
     config = fabric.Config(ssh_config=settings, lazy=True, overrides=overrides)
     direct = {"gateway": False} if settings.lookup(name).get("proxyjump", "").lower() == "none" else {}
-    return fabric.Connection(
-        name, user=user or None, port=int(port) if port else None, config=config, forward_agent=False, **direct
-    )
+    return Link(name, user=user or None, port=int(port) if port else None, config=config, forward_agent=False, **direct)
+
+
+def _for_ssh(link: fabric.Connection) -> str:
+    """The host as the program ssh and its like take it."""
+    port = [] if link.port == int(link.ssh_config.get("port", 22)) else ["-p", str(link.port)]
+    return shlex.join([*port, f"{link.user}@{link.original_host}"])
 
 
 def _hops(link: fabric.Connection) -> list[fabric.Connection]:

@@ -86,7 +86,7 @@ def another_key(host: str, hostname: str, port: int, error: Any, files: Sequence
     )
 
 
-def not_let_in(host: str, user: str, error: Any) -> Unavailable:
+def not_let_in(host: str, target: str, user: str, error: Any) -> Unavailable:
     """Every key was refused, or there is none to show."""
     keys = getattr(error, "keys", None)
     causes = [_("user {user}; keys shown: {count}", user=user, count=keys.shown if keys else 0)]
@@ -101,9 +101,9 @@ def not_let_in(host: str, user: str, error: Any) -> Unavailable:
     if locked:
         mend = _("give the agent the key: ssh-add {path}", path=shlex.quote(locked[0]))
     elif keys and not keys.shown and not configuration.usual_keys():
-        mend = _("make a key, and bring it there: ssh-keygen -t ed25519 && ssh-copy-id {host}", host=host)
+        mend = _("make a key, and bring it there: ssh-keygen -t ed25519 && ssh-copy-id {target}", target=target)
     else:
-        mend = _("check the user's name; bring your key there: ssh-copy-id {host}", host=host)
+        mend = _("check the user's name; bring your key there: ssh-copy-id {target}", target=target)
     return Unavailable(_("{host} does not let us in", host=host), cause="; ".join(causes), mend=mend)
 
 
@@ -116,13 +116,13 @@ def second_factor(host: str) -> Unavailable:
     )
 
 
-def no_shell(host: str, said: str) -> Unavailable:
+def no_shell(host: str, target: str, said: str) -> Unavailable:
     """The login shell there ran nothing of what it was given."""
     return Unavailable(
         _("{host} lets us in, and runs no programs", host=host),
         cause=last_line(said) or _("its login shell ended without a word"),
-        mend=_("the user there needs a login shell such as bash that runs what ssh gives it; try: ssh {host} true",
-               host=host),
+        mend=_("the user there needs a login shell such as bash that runs what ssh gives it; try: ssh {target} true",
+               target=target),
     )  # fmt: skip
 
 
