@@ -8,6 +8,7 @@ from nlp_skills.cli import frame
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
+    from nlp_skills.scaffold.ledger import State
     from nlp_skills.workspace.folder import TaskFolder
 
 
@@ -22,6 +23,7 @@ def generate(folder: TaskFolder, as_json: bool) -> None:
     from nlp_skills.scaffold.generate import generate as make
 
     made = make(folder)
+    made.files.update(_for_rented_machines(folder))
     if as_json:
         frame.emit({"ok": True, "version": made.version, "files": made.files, "kept": made.kept})
         return
@@ -33,6 +35,17 @@ def generate(folder: TaskFolder, as_json: bool) -> None:
         frame.say(_("you changed {name}: it stays, and the new text is in {name}.new", name=name))
     frame.say(_("files as they were: {count}", count=list(made.files.values()).count("unchanged")))
     frame.say(_("next: nlp-skills regenerate {task}", task=folder.root.name))
+
+
+def _for_rented_machines(folder: TaskFolder) -> dict[str, State]:
+    """Where execution rents machines: what SkyPilot is told of them."""
+    wanted = folder.task().execution
+    if wanted.type != "cloud":
+        return {}
+    from nlp_skills.execution.cloud import task_file
+
+    version = folder.version()
+    return {task_file.path(version).relative_to(folder.root).as_posix(): task_file.put(folder, version, wanted)}
 
 
 _SHOWN = {"written": N_("written"), "refreshed": N_("refreshed"), "removed": N_("removed")}

@@ -210,10 +210,13 @@ class Follower:
                     raise
                 else:
                     self._mended()
+        self._say()
+        return self.job
+
+    def _say(self) -> None:
         lines, self.shown = self.words.lines(self.shown)
         for line in lines:
             self.show(line)
-        return self.job
 
     def outcome(self) -> Outcome:
         """How a closed job ended."""
@@ -238,7 +241,13 @@ class Follower:
         if seen.state == "none":
             return self._never_heard_of(begin)
         if seen.state == "lost" or seen.state == "ended":
+            # Of several machines, one that is taken back breaks what runs on the others.
+            broke = seen.state == "lost" or seen.job.exit_code not in (0, 130)
+            if broke and (gone := self.machine.gone(seen.job)) is not None:
+                self._replace(gone, begin)
+                return self.job
             if self.job.state != "ended":
+                self._say()
                 self.tell(_("over on {place}; fetching what it made", place=seen.job.place))
             self.job = seen.job
             return settling.settle(self.folder, self.machine, seen, self.server, self.tell)

@@ -1,4 +1,4 @@
-"""What runs on rented machines, run here: one, two that share nothing, one that is lost, one whose time is up."""
+"""What runs on rented machines, run here: two that share nothing, both lost and replaced from the bucket."""
 
 from __future__ import annotations
 
@@ -63,48 +63,12 @@ def same_bits(one: TaskFolder, other: TaskFolder) -> None:
     assert figures(one) == figures(other)
 
 
-def alone(folder: TaskFolder) -> TaskFolder:
-    """The same training on this machine."""
-    local = TaskFolder.at(shutil.copytree(folder.root, folder.root.parent / "alone"))
-    text = local.task_path.read_text().partition("execution:")[0]
-    local.task_path.write_text(text)
-    assert training.train(local).state == "completed"
-    return local
-
-
-def wait_for(found: Callable[[], object], machine: Rented, seconds: float = 60) -> None:
+def wait_for(found: Callable[[], object], machine: Rented, seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not found():
         assert machine.process is not None and machine.process.poll() is None, machine.log()
         assert time.monotonic() < until, machine.log()
         time.sleep(0.02)
-
-
-def test_a_machine_that_is_lost_is_replaced_from_the_bucket(ready: Ready, rent: Callable[..., Rented]) -> None:
-    folder = on_cloud(ready(train=50, **LONG))
-    first = rent(folder)
-    first.start(NLP_SKILLS_JOB="one", NLP_SKILLS_ARGUMENTS='["--again"]')
-    bucket = first.bucket / "v1"
-    wait_for(lambda: list(bucket.glob("checkpoint-*/whole-0.json")), first)
-    first.lose()
-
-    second = rent(folder)
-    # What was cut off while it was copied is of no use, and is seen to be.
-    half = shutil.copytree(next(bucket.glob("checkpoint-*")), bucket / "checkpoint-999")
-    next(half.rglob("adapter_model.safetensors")).write_bytes(b"half")
-    assert second.start(NLP_SKILLS_JOB="one", NLP_SKILLS_ARGUMENTS='["--again"]').wait(60) == 0, second.log()
-    assert "going on from checkpoint-" in second.log() and "checkpoint-999" not in second.log()
-    same_bits(alone(folder), second.folder)
-
-    job = second.workdir / "jobs" / "one"
-    assert json.loads((job / "exit.json").read_text())["exit_code"] == 0
-    assert "v1 is trained" in (job / "out.log").read_text() and "v1 is trained" in second.log()
-    assert [path.name for path in bucket.iterdir() if path.is_dir()] == ["results"], "no checkpoints are left behind"
-
-    second.lose()
-    third = rent(folder)
-    assert third.start(NLP_SKILLS_JOB="two").wait(60) == 0, third.log()
-    assert third.folder.version("v1").adapter.is_dir(), "what nobody fetched in time is still to be had"
 
 
 def test_two_machines_that_share_nothing_learn_what_two_processes_do(ready: Ready, rent: Callable[..., Rented]) -> None:
@@ -114,12 +78,17 @@ def test_two_machines_that_share_nothing_learn_what_two_processes_do(ready: Read
     wait_for(lambda: [path for path in bucket.glob("checkpoint-*") if len(list(path.glob("whole-*"))) == 2], cut[0])
     for machine in cut:
         machine.lose()
+    used = json.loads((cut[0].bucket / "budget-two.json").read_text())["hours"]
     again = two(rent, folder)
     for machine in again:
         assert machine.process is not None
-        assert machine.process.wait(90) == 0, machine.log()
+        assert machine.process.wait(300) == 0, machine.log()
         assert "going on from checkpoint-" in machine.log()
     same_bits(alone_on_two(folder), again[0].folder)
+    job = again[0].workdir / "jobs" / "two"
+    assert json.loads((job / "exit.json").read_text())["exit_code"] == 0
+    assert "v1 is trained" in (job / "out.log").read_text() and "v1 is trained" in again[0].log()
+    assert json.loads((again[0].bucket / "budget-two.json").read_text())["hours"] > used > 0, "both times count"
     other = again[1].folder.version("v1")
     assert not other.adapter.exists() and not other.checkpoints.exists(), "the first machine keeps the records"
 
@@ -138,18 +107,3 @@ def two(rent: Callable[..., Rented], folder: TaskFolder) -> list[Rented]:
     for number, machine in enumerate(machines):
         machine.start(number=number, nodes=2, NLP_SKILLS_JOB="two", MASTER_PORT=port)
     return machines
-
-
-def test_time_that_is_used_up_ends_the_run_with_a_checkpoint(ready: Ready, rent: Callable[..., Rented]) -> None:
-    folder = on_cloud(ready(train=50, **{**LONG, "epochs": 200}), budget_usd=0.01)
-    machine = rent(folder)
-    # Some 20 USD were used up by a machine before it, all but a cent.
-    (machine.bucket).mkdir()
-    (machine.bucket / "budget-dear.json").write_text('{"hours": 1.0, "usd": 0.0099}')
-    assert machine.start(NLP_SKILLS_JOB="dear", NLP_SKILLS_USD_PER_HOUR="1").wait(60) == 130, machine.log()
-    assert "budget_usd: 0.01 USD are used up" in machine.log()
-    status = machine.folder.version("v1").status()
-    assert status is not None and status.state == "interrupted" and "checkpoint saved" in (status.message or "")
-    assert (machine.bucket / "v1" / f"checkpoint-{status.step}" / "whole-0.json").is_file()
-    counted = json.loads((machine.bucket / "budget-dear.json").read_text())
-    assert counted["usd"] >= 0.01 and counted["hours"] > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -102,6 +103,7 @@ class CloudMachine:
         if queued is None or queued.get("status") not in (*skypilot.GOING, "SUCCEEDED"):
             tell(_("renting {cluster} from {provider}; this takes minutes",
                    cluster=cluster, provider=str(self.wanted.provider)))  # fmt: skip
+            self._forget(job)
             _keys(cluster).unlink(missing_ok=True)
             given = _given(step, arguments, job)
             skypilot.launch(folder.root, task_file.path(version), cluster, job.id, given)
@@ -114,6 +116,11 @@ class CloudMachine:
         return job.model_copy(
             update={"state": "running", "started": job.started or files.now(), "folder": there, "trouble": None}
         )
+
+    def _forget(self, job: RemoteJob) -> None:
+        """A first machine that outlived the others still tells of how the job broke."""
+        with contextlib.suppress(Problem), (server := self.server(job)).link:
+            server.ask("forget", workdir=job.workdir, id=job.id)
 
     def _wait(self, job: RemoteJob, tell: Tell) -> None:
         """Until the first machine has begun with it: making its environment takes minutes."""

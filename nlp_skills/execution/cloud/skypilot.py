@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from nlp_skills.schema.task import Execution
 VERSION = (0, 14)
 ANSWER_SECONDS = 180.0
 _DOWN_SECONDS = 900.0
+_SERVER_SECONDS = 3.0
 _SHOWN_LINES = 8
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # A job in one of these has not come to an end.
@@ -180,6 +182,10 @@ def usd_per_hour(wanted: Execution) -> float | None:
 def _answer(arguments: Sequence[str]) -> Any:
     """The JSON that a command prints, after whatever it says before."""
     ran = _run(arguments)
+    if ran.code and "Connection refused" in ran.err:
+        # sky starts a server of its own with its first command, and may ask it before it listens.
+        time.sleep(_SERVER_SECONDS)
+        ran = _run(arguments)
     lines = _COLOUR.sub("", ran.out).splitlines()
     for at, line in enumerate(lines):
         if line[:1] in ("[", "{"):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
@@ -18,6 +18,9 @@ from nlp_skills.schema import yaml
 from nlp_skills.schema.task import Execution
 from nlp_skills.workspace import mirror
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
+
+if TYPE_CHECKING:
+    from nlp_skills.scaffold.ledger import State
 
 # Where the bucket is on a machine: outside of our own folder there, which is removed as a whole.
 BUCKET = "~/nlp-skills-bucket"
@@ -217,7 +220,7 @@ def _envs(folder: TaskFolder, version: VersionFolder, wanted: Execution, kept: d
     }
 
 
-def put(folder: TaskFolder, version: VersionFolder, wanted: Execution) -> str:
+def put(folder: TaskFolder, version: VersionFolder, wanted: Execution) -> State:
     """Write the file and .skyignore, or leave what a person changed; what became of the file, as the ledger says."""
     from nlp_skills.scaffold.ledger import Ledger
 
