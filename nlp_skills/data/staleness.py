@@ -16,7 +16,7 @@ from nlp_skills.schema.data_lock import DataLock
 from nlp_skills.schema.data_source import DataSource, Source
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.version import SPLITS
-from nlp_skills.workspace import digests, runs
+from nlp_skills.workspace import digests, mirror, runs
 from nlp_skills.workspace.compare import flat
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -182,7 +182,9 @@ def _inputs(record: raw.Record, source: Source, folder: TaskFolder) -> Iterator[
     try:
         now = sources.inputs(source, folder)
     except Problem as problem:
-        yield Reason("input", str(problem))
+        # What another machine reads need not be here.
+        if mirror.runs_here(folder):
+            yield Reason("input", str(problem))
         return
     if record.inputs is None and now:
         yield Reason("never_locked", _("never locked: which files it read was not noted"))

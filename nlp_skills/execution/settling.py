@@ -17,6 +17,7 @@ from nlp_skills.execution.following import Seen, Words
 from nlp_skills.execution.machine import Machine, Tell
 from nlp_skills.execution.ssh import fetch
 from nlp_skills.execution.ssh.server import Server
+from nlp_skills.schema import yaml
 from nlp_skills.schema.remote_job import RemoteJob
 from nlp_skills.schema.version import Lineage, LineageRun, RunState, RunStatus
 from nlp_skills.workspace import active, digest, lifecycle, lineage, lock, remote_jobs, store
@@ -91,8 +92,12 @@ def _fetch_data(folder: TaskFolder, server: Server, job: RemoteJob, tell: Tell) 
     from nlp_skills.data import install
 
     with lock.writing(folder, wait_seconds=LOCK_SECONDS):
+        lock_path = folder.raw.parent / "data.lock.yaml"
+        before = lock_path.read_bytes() if lock_path.is_file() else b""
         install.begin(folder, [folder.split(name) for name in ("train", "valid", "test")])
         fetch.fetch(folder, server, job.folder, patterns(job), tell=tell)
+        if lock_path.is_file() and lock_path.read_bytes() != before:
+            yaml.change(folder.sources_path, {("regeneration", "last_run"): files.now().isoformat()})
         if folder.task().status == "created":
             lifecycle.move(folder, "configuring", "data regenerated")
         install.end(folder)
