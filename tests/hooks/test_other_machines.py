@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Ran
+from fixtures_ssh import Far
 from hook_events import fire, write_digest
+
+from nlp_skills.schema import yaml
+from nlp_skills.workspace import remote_jobs
+from nlp_skills.workspace.folder import TaskFolder
 
 
 @pytest.fixture
@@ -134,3 +141,32 @@ def test_notes_that_are_none_do_no_harm(content: str, task: Path) -> None:
     said = fire("version_tracking", "SessionStart", task.parent, NLP_SKILLS_HOOKS="debug")
     assert (said.code, said.err) == (0, "")
     assert "<" not in "".join(said.lines)
+
+
+def test_the_end_of_a_run_elsewhere_comes_home_by_the_look_and_the_next_event_tells_it(
+    ready: Callable[..., TaskFolder], far: Far, cli: Callable[..., Ran]
+) -> None:
+    folder = ready(train=16, epochs=1)
+    execution = {"type": "remote_ssh", "host": far.host, "workdir": str(far.workdir), "python": sys.executable}
+    yaml.change(folder.task_path, {("execution",): execution})
+    assert cli("train", folder.root, "--detach").code == 0
+    project = folder.root.parent
+    said = fire("version_tracking", "SessionStart", project)
+    assert said.person == f"[nlp-skills] sentiment v1: training goes on, on {far.host}"
+    for _look in range(300):
+        os.utime(folder.state / "look.lock", (0, 0))  # as if a minute had passed
+        said = fire("version_tracking", "Stop", project)
+        if said.out:
+            break
+        time.sleep(0.5)
+    assert said.person == "[nlp-skills] sentiment v1: training completed, not evaluated yet"
+    assert folder.version("v1").model is not None
+    lineage = folder.version("v1").lineage()
+    assert lineage and lineage.run and lineage.run.place == far.host
+    assert (lineage.run.gpu_hours, lineage.run.cost_usd) == (None, None)  # on a processor, for nothing
+    for _wait in range(50):
+        if not remote_jobs.open_ones(folder):
+            break
+        time.sleep(0.2)
+    assert remote_jobs.open_ones(folder) == []
+    assert fire("version_tracking", "SessionStart", project).out == ""
