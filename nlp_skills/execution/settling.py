@@ -26,6 +26,8 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 # What is fetched waits for the task's lock: it is worth more than anybody's patience.
 LOCK_SECONDS = 3600.0
 GONE = "its processes are gone without a word: the machine was started anew, or they were killed"
+# With less free space than this, a run cannot even write that there is none.
+_FULL_BYTES = 1 << 20
 _SECTIONS = ("config", "model", "environment")
 _NEXT = {
     "completed": ("evaluating", "trained {version}"),
@@ -122,7 +124,7 @@ def _far_lineage(job: RemoteJob, server: Server, kept: Path) -> Lineage | None:
 
 
 def _trained(folder: TaskFolder, version: VersionFolder, seen: Seen, told: Lineage | None) -> None:
-    status = _final_status(version, seen)
+    status = _final_status(folder, seen)
     if status is None:  # it was refused, or was trained already: nothing ran
         if seen.job.exit_code == 0:
             _record(folder, version, seen.job, told)
@@ -134,7 +136,7 @@ def _trained(folder: TaskFolder, version: VersionFolder, seen: Seen, told: Linea
         _point(folder, version)
 
 
-def _final_status(version: VersionFolder, seen: Seen) -> RunStatus | None:
+def _final_status(folder: TaskFolder, seen: Seen) -> RunStatus | None:
     """How the run ended: as it says itself, else as its end was seen."""
     if seen.status is None:
         return None
@@ -152,7 +154,16 @@ def _final_status(version: VersionFolder, seen: Seen) -> RunStatus | None:
         if job.how == "SIGKILL":
             words += ", as the system does where memory runs out"
         return _ended(status, "dead", words, job.exit_code)
-    return _ended(status, "failed", f"it ended with exit code {job.exit_code}", job.exit_code)
+    return _without_a_word(status, job, Words(folder, job), seen.answer.get("free"))
+
+
+def _without_a_word(status: RunStatus, job: RemoteJob, words: Words, free: int | None) -> RunStatus:
+    """A run that ended by itself and could not write how: mostly for the reason for which it ended."""
+    if free is not None and free < _FULL_BYTES:
+        full = _ended(status, "failed", f"no space left on the device of {job.place}", job.exit_code)
+        return full.model_copy(update={"reason": "disk_full"})
+    said = words.last_line() or f"it ended with exit code {job.exit_code}"
+    return _ended(status, "failed", said, job.exit_code)
 
 
 def _ended(status: RunStatus, state: RunState, message: str, exit_code: int | None) -> RunStatus:

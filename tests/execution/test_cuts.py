@@ -128,7 +128,7 @@ def test_it_goes_on_alone_and_stops_resumes_and_dies_by_name(ready: Ready, far: 
     other = Sshd(tmp_path)
     far.known.write_text(other.known(far.link.port))
     refused = cli("train", folder.root)
-    assert refused.code == 3 and "the key" in refused.err and "ssh-keygen -R" in refused.err
+    assert refused.code == 3 and "the key" in refused.err and "ssh-keygen -f" in refused.err
     far.known.write_text(known)
     # Another place is named while it runs.
     where = folder.task_path.read_text()

@@ -96,7 +96,9 @@ def keep(place: str) -> int:
 
 
 def _ended(place: str, code: int, how: Optional[str]) -> None:
-    content = json.dumps({"exit_code": code, "how": how, "ended": time.time()})
+    disk = os.statvfs(place)
+    free = disk.f_bavail * disk.f_frsize
+    content = json.dumps({"exit_code": code, "how": how, "ended": time.time(), "free": free})
     reserved, path = os.path.join(place, "exit.reserved"), os.path.join(place, "exit.json")
     try:
         with open(reserved, "r+", encoding="utf-8") as stream:
