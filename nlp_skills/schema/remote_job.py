@@ -21,8 +21,8 @@ class RemoteJob(Document):
     `place` is what people call the machine (user@server, or the cluster's name), `host` what SSH is given, `folder`
     the task's folder there, `workdir` the folder that everything of ours is in. `seen` is the last time that it
     answered, `trouble` what went wrong the last time that it did not. `cluster` and `usd_per_hour` are a cloud's;
-    `cost_usd` is what this job cost, `cost_before_usd` what the training had cost before it. `checkpoint` is the step of
-    the newest whole checkpoint, which stays there.
+    `cost_usd` is what this job cost, `cost_before_usd` what the training had cost before it. `checkpoint` is the step
+    of the newest whole checkpoint, which stays there.
     """
 
     id: str
