@@ -39,6 +39,8 @@ NAMES = [
     os.fsdecode(b"not \xff utf-8.py"),
 ]
 
+PLACE = "it's there: 那裡 $x"
+
 
 @pytest.fixture(params=["rsync", "sftp"])
 def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -85,12 +87,12 @@ def connected(far: Far) -> Iterator[Server]:
 def send(folder: TaskFolder, far: Far, step: Step = "train", told: list[str] | None = None) -> sync.Sent:
     with connected(far) as server:
         tell = [].append if told is None else told.append
-        return sync.send(folder, server, str(far.workdir / "tasks" / "it"), version="v1", step=step, tell=tell)
+        return sync.send(folder, server, str(far.workdir / "tasks" / PLACE), version="v1", step=step, tell=tell)
 
 
 def bring(folder: TaskFolder, far: Far, *patterns: str) -> fetch.Fetched:
     with connected(far) as server:
-        return fetch.fetch(folder, server, str(far.workdir / "tasks" / "it"), patterns, tell=[].append)
+        return fetch.fetch(folder, server, str(far.workdir / "tasks" / PLACE), patterns, tell=[].append)
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -112,7 +114,7 @@ def sent_of(folder: TaskFolder) -> dict[str, bytes]:
 
 def test_a_send_makes_the_mirror_and_the_next_one_sends_what_changed(task: TaskFolder, far: Far, by: str) -> None:
     told: list[str] = []
-    there = far.workdir / "tasks" / "it"
+    there = far.workdir / "tasks" / PLACE
     assert send(task, far, told=told).files == len(sent_of(task)) + 1  # and the mark of a mirror
     assert tree(there) == sent_of(task)
     assert os.access(there / "scripts/plain.py", os.X_OK)
@@ -135,7 +137,7 @@ def test_a_send_makes_the_mirror_and_the_next_one_sends_what_changed(task: TaskF
 
 def test_regenerate_takes_the_sources_along(task: TaskFolder, far: Far) -> None:
     send(task, far, "regenerate")
-    there = tree(far.workdir / "tasks" / "it")
+    there = tree(far.workdir / "tasks" / PLACE)
     assert {"reviews.jsonl", "data/raw/secret-to-train.jsonl"} <= there.keys()
     assert ".env" not in there
 
@@ -150,7 +152,7 @@ def test_a_base_model_named_by_a_folder_goes_once_for_all_tasks(task: TaskFolder
     place = Path(first.models["models of mine/tiny"])
     assert place.parent == far.workdir / "models"
     assert tree(place) == {"config.json": b"{}", "model.safetensors": b"w" * 300_000}
-    found = mirror.at(far.workdir / "tasks" / "it")
+    found = mirror.at(far.workdir / "tasks" / PLACE)
     assert found is not None and found.models == first.models
     other = TaskFolder.at(shutil.copytree(task.root, project / "other"))
     with connected(far) as server:
@@ -170,7 +172,7 @@ def test_links_out_of_the_task_are_refused_by_name(task: TaskFolder, far: Far, t
 
 def test_what_was_made_there_comes_back(task: TaskFolder, far: Far, by: str) -> None:
     send(task, far)
-    there = far.workdir / "tasks" / "it"
+    there = far.workdir / "tasks" / PLACE
     made = {
         "models/adapter/v1/adapter_model.safetensors": random.Random(1).randbytes(3_000_000),
         "models/adapter/v1/adapter_config.json": b"{}\n",
@@ -238,7 +240,7 @@ def until_done(far: Far, dice: random.Random, work: Callable[[], object], look: 
 
 
 def test_cut_at_any_byte_no_file_is_half(task: TaskFolder, far: Far, by: str) -> None:
-    dice, there = random.Random(f"{by} 1"), far.workdir / "tasks" / "it"
+    dice, there = random.Random(f"{by} 1"), far.workdir / "tasks" / PLACE
     adapter = {"models/adapter/v1/adapter_model.safetensors", "models/adapter/v1/adapter_config.json"}
     with connected(far) as server:
         sync.send(task, server, str(there), version="v1", step="train", tell=[].append)
@@ -327,7 +329,7 @@ def test_a_disk_that_is_full_there_says_how_much_is_needed(task: TaskFolder, far
         write(task.split("train"), random.Random(1).randbytes(5_000_000))
         with pytest.raises(Unavailable, match="no room on") as caught:
             send(task, far)
-        assert caught.value.file == f"{far.host}:{far.workdir}/tasks/it"
+        assert caught.value.file == f"{far.host}:{far.workdir}/tasks/{PLACE}"
         assert caught.value.cause is not None and caught.value.cause.startswith("needed: 5.")
         assert not (far.workdir / "tasks").exists()
         # Room for the bytes, and none for so many files.
@@ -389,11 +391,11 @@ def test_a_file_that_changes_while_it_is_sent_is_named(task: TaskFolder, far: Fa
         thread.join()
     assert caught.value.file == str(growing)
     send(task, far)
-    assert (far.workdir / "tasks/it/data/train.jsonl").read_bytes() == growing.read_bytes()
+    assert (far.workdir / "tasks" / PLACE / "data/train.jsonl").read_bytes() == growing.read_bytes()
 
 
 def test_many_small_files(task: TaskFolder, far: Far) -> None:
     for number in range(1_200):
         write(task.root / "scripts" / str(number % 30) / f"{number}.txt", b"%d" % number)
     assert send(task, far).files == len(sent_of(task)) + 1
-    assert tree(far.workdir / "tasks/it") == sent_of(task)
+    assert tree(far.workdir / "tasks" / PLACE) == sent_of(task)

@@ -79,7 +79,7 @@ def fetch(folder: TaskFolder, server: Server, there: str, patterns: Sequence[str
     with sync.alone(folder):
         for _attempt in range(sync.ATTEMPTS):
             plan = _plan(folder, _checked(folder, server, there, patterns), patterns)
-            came, trouble = _carry(server, there, plan.needed, incoming)
+            came, trouble = _carry(server, there, plan.needed, incoming) if plan.needed else (0, None)
             passed += came
             missing = [one for one in plan.needed if not _arrived(incoming, one)]
             if not missing:
@@ -168,7 +168,7 @@ def _carry(server: Server, there: str, needed: Sequence[_Listed], incoming: Path
         wanted = {one.hash: one for one in needed if not (incoming / one.hash).is_file()}
         begun = {name: _size(incoming / f"{name}.part") for name in wanted}
         total = sum(one.size for one in wanted.values())
-        _refuse_no_room(incoming, sum(one.size for one in needed) - sum(begun.values()))
+        _refuse_no_room(incoming, total - sum(begun.values()))
         with transport.shown(_("fetching from {host} (MB)", host=server.link.host), total) as advance:
             small = [one for one in wanted.values() if one.size < sync.SMALL_BYTES]
             for batch in _batches(small):
