@@ -193,6 +193,20 @@ def test_a_folder_that_cannot_be_there(far: Far, cli: Cli, tmp_path: Path) -> No
     assert ran.code == 1 and messages(ran.json) == [("error", "disk")]
 
 
+def test_a_python_of_ones_own_that_will_not_do(gpus: Callable[..., Far], cli: Cli) -> None:
+    far = gpus("")
+    old = Path(far.server.folder.parent / "there" / "old")
+    old.write_text("#!/bin/sh\necho 3 9 2\n")
+    old.chmod(0o755)
+    for python, message in (
+        ("/no/such/python", "does not run there: /no/such/python"),
+        ("~/old", "execution.python is 3.9.2 there, and 3.11 is needed"),
+    ):
+        ran = cli("remote", "check", "--host", far.host, "--python", python)
+        assert ran.code == 1 and message in ran.out, ran
+    assert cli("remote", "check", "--host", far.host, "--python", "~/python3").code == 0
+
+
 def test_a_server_that_does_not_answer(far: Far, cli: Cli) -> None:
     far.link.cut()
     ran = cli("remote", "check", "--host", far.host)

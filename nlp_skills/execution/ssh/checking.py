@@ -11,8 +11,8 @@ from typing import Any
 from nlp_skills.data.findings import Finding, passed
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.execution.ssh import environment
-from nlp_skills.execution.ssh.refusals import Unreachable
-from nlp_skills.execution.ssh.server import Server
+from nlp_skills.execution.ssh.refusals import Unreachable, last_line
+from nlp_skills.execution.ssh.server import Server, beginning
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Execution
 from nlp_skills.workspace.folder import TaskFolder
@@ -22,6 +22,8 @@ SKEW_SECONDS = 30.0
 # Below the first nothing can be made there; below the second the packages with torch for a GPU may not fit.
 NO_SPACE_GB, LITTLE_SPACE_GB = 1.0, 12.0
 _SYSTEMS = ("Linux", "Darwin")
+# Of Python, for nlp-skills itself; what answers here is content with an older one.
+OLDEST = (3, 11)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def check(folder: TaskFolder | None, server: Server, execution: Execution) -> Re
     options = server.link.options
     chosen, wrong = _chosen(machine["gpus"], execution)
     plan, unplanned = _plan(folder, server, execution)
+    unplanned = unplanned or list(_of_the_python(server, execution.python))
     report = Report(
         host=server.link.host,
         user=str(options["user"]),
@@ -133,6 +136,22 @@ def _plan(
         text = _("the last time, the environment could not be made there: {why}", why=plan.failed)
         return plan, [_finding("warning", "environment", text, mend=_("the next run tries it again"))]
     return plan, []
+
+
+def _of_the_python(server: Server, python: str | None) -> Iterator[Finding]:
+    """Whether the interpreter that task.yaml names is one that a run can begin in."""
+    if python is None:
+        return
+    said = server.link.run([*beginning(python), "-I", "-c", "import sys; print(*sys.version_info[:3])"])
+    mend = _("correct execution.python, or leave it out: an environment is made there then")
+    if said.code:
+        text = _("execution.python does not run there: {python}", python=python)
+        yield _finding("error", "python", text, cause=last_line(said.err) or None, mend=mend)
+    elif tuple(map(int, said.out.split())) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        text = _("execution.python is {found} there, and {oldest} is needed",
+                 found=".".join(said.out.split()), oldest=oldest)  # fmt: skip
+        yield _finding("error", "python", text, mend=mend)
 
 
 def _skew(there: float, before: float, after: float) -> float:

@@ -108,10 +108,12 @@ class Server:
         program = _ARRIVAL.format(workdir=self._wanted, name=_packed()[0]).encode()
         said = []
         for name in self._pythons:
-            ran = self.link.run([*_words(name), "-I", "-"], given=program)
+            ran = self.link.run([*beginning(name), "-I", "-"], given=program)
             try:
                 found = json.loads(ran.out)
             except ValueError:
+                found = None
+            if not isinstance(found, dict):
                 said.append(_("{name}: {cause}", name=name, cause=refusals.last_line(ran.err) or str(ran.code)))
                 continue
             if tuple(found["version"]) >= (3, 8):
@@ -173,8 +175,8 @@ class Server:
         return self.link.run([self.python, "-I", *words], given=given, timeout=timeout)
 
 
-def _words(python: str) -> list[str]:
-    """The beginning of a command; no shell writes out the `~` of a word that is quoted."""
+def beginning(python: str) -> list[str]:
+    """The words that run a Python there; no shell writes out the `~` of a word that is quoted."""
     return ["sh", "-c", 'exec "$HOME/$0" "$@"', python[2:]] if python.startswith("~/") else [python]
 
 
