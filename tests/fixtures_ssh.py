@@ -54,6 +54,9 @@ class Link:
 
     def close(self) -> None:
         self.cut()
+        # Whoever waits in accept() is woken; left there, it may take what comes for the next link of the same number.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:
