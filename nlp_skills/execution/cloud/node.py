@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ PORT = 29517
 FIRST_STEP_SECONDS = 600.0
 PATIENCE_SECONDS = 1800.0
 _TAIL_SECONDS = 0.5
+_PROGRAM = "nlp_skills.cli.main"
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,12 @@ def _models(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Keep the job, or carry it out: `carry` as the only argument, when started by the keeper."""
+    """Keep the job; or carry it out (`carry`), when the keeper starts this; or `learn`, when torchrun does."""
     node = Node.read(TaskFolder.at(Path.cwd()), os.environ)
     if arguments == ["carry"]:
         return carry(node)
+    if arguments[:1] == ["learn"]:
+        return learn(node, arguments[1:])
     if node.number:
         # Only a training is made of several machines.
         return carry(node) if node.step == "train" else 0
@@ -172,9 +176,10 @@ def _begun(node: Node, kept: Bucket | None) -> list[str]:
 def command(node: Node, arguments: list[str]) -> list[str]:
     """The step's command line on this machine: under torchrun where several machines learn together."""
     which = [] if node.step == "regenerate" else ["--version", node.version.name]
-    step = ["nlp_skills.cli.main", node.step, str(node.folder.root), *which, *arguments]
-    if node.nodes == 1 or node.step != "train":
-        return [sys.executable, "-u", "-I", "-m", *step]
+    step = [node.step, str(node.folder.root), *which, *arguments]
+    python = [sys.executable, "-u", "-I", "-m"]
+    if not _launched(node):
+        return [*python, _PROGRAM, *step]
     launcher = [
         *("--nnodes", str(node.nodes)),
         *("--node-rank", str(node.number)),
@@ -182,10 +187,38 @@ def command(node: Node, arguments: list[str]) -> list[str]:
         *("--master-addr", node.addresses[0]),
         *("--master-port", os.environ.get("MASTER_PORT", str(PORT))),
     ]
-    return [sys.executable, "-u", "-I", "-m", "torch.distributed.run", *launcher, "-m", *step]
+    return [*python, "torch.distributed.run", *launcher, "-m", "nlp_skills.execution.cloud.node", "learn", *step]
+
+
+def _launched(node: Node) -> bool:
+    return node.nodes > 1 and node.step == "train"
+
+
+def _code(node: Node) -> Path:
+    """Where the first of the processes that torchrun started leaves its exit code."""
+    return node.workdir / "jobs" / node.job / "code"
+
+
+def learn(node: Node, arguments: list[str]) -> int:
+    """The step, as one of the processes that torchrun started.
+
+    torchrun neither passes on the code that its first process ends with, nor is it silent where that is not 0.
+    """
+    code: object = 0
+    try:
+        sys.argv = [_PROGRAM, *arguments]
+        runpy.run_module(_PROGRAM, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code or 0
+    if os.environ.get("RANK") != "0":
+        return int(str(code))
+    _code(node).write_text(str(code), encoding="utf-8")
+    return 0
 
 
 def _program(node: Node, arguments: list[str]) -> subprocess.Popen[bytes]:
+    if _launched(node):
+        _code(node).unlink(missing_ok=True)
     return subprocess.Popen(command(node, arguments), cwd=node.folder.root, stdin=subprocess.DEVNULL)
 
 
@@ -246,11 +279,12 @@ class _End:
 
 
 def _ended(node: Node, kept: Bucket | None, code: int) -> int:
-    """What is left is kept; the code that the step ended with, which torchrun does not pass on."""
+    """What is left is kept; the code that the step ended with."""
     code = 128 - code if code < 0 else code
     status = node.version.status() if node.step == "train" and not node.number else None
-    if status is not None and node.nodes > 1 and status.exit_code is not None and status.state != "completed":
-        code = status.exit_code
+    if _launched(node) and not node.number:
+        with contextlib.suppress(OSError, ValueError):
+            code = int(_code(node).read_text(encoding="utf-8"))
     if kept is not None:
         if status is not None and status.state == "completed" and not code:
             kept.keep_results()
