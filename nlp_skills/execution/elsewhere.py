@@ -274,8 +274,8 @@ class Follower:
         """Whether it goes on by itself; of a training, whether the run folder here says so."""
         if self.job.state != "running":
             return False
-        status = self.folder.version(self.job.version).status() if self.job.step == "train" else None
-        return self.job.step != "train" or (status is not None and status.place is not None)
+        version = self.folder.version(self.job.version)
+        return self.job.step != "train" or following.followed(version, self.job)
 
     def _broken(self, problem: Unreachable, begin: bool) -> None:
         self.close()

@@ -154,14 +154,14 @@ def _ask(job: RemoteJob, server: Server, words: Words, version: VersionFolder) -
     given: dict[str, Any] = {"out": words.size(words.out), "err": words.size(words.err)}
     if job.step == "train":
         run = f"{job.folder}/versions/{job.version}/run"
-        at = words.size(version.metrics_path) if _followed(version, job) else 0
+        at = words.size(version.metrics_path) if followed(version, job) else 0
         given["watched"] = [[f"{run}/status.json", 0], [f"{run}/metrics.jsonl", at]]
         given["checkpoints"] = f"{job.folder}/models/checkpoints/{job.version}"
     found = server.ask("poll", timeout=LOOK_SECONDS, workdir=job.workdir, id=job.id, **given)
     return {**found, "late": dt.datetime.now().timestamp() - found["now"]}
 
 
-def _followed(version: VersionFolder, job: RemoteJob) -> bool:
+def followed(version: VersionFolder, job: RemoteJob) -> bool:
     """Whether the run folder here tells of this job already, and not of an earlier run."""
     with contextlib.suppress(Problem):
         status = version.status()
@@ -260,7 +260,7 @@ def _show_running(folder: TaskFolder, version: VersionFolder, job: RemoteJob, st
     told = as_seen_here(job, status, late)
     if told.state != "running":
         told = told.model_copy(update={"state": "running", "ended": None, "exit_code": None, "reason": None})
-    if not _followed(version, job):
+    if not followed(version, job):
         with contextlib.suppress(Invalid):  # another command has the task; the next look comes soon
             _begun(folder, version, job, told)
         return

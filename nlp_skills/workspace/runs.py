@@ -118,7 +118,7 @@ def busy(version: VersionFolder, status: RunStatus) -> Invalid:
     if elsewhere(status):
         return Invalid(
             _("version {name} is being trained on {host}, by process {pid}",
-              name=version.name, host=status.host, pid=status.pid),
+              name=version.name, host=status.place or status.host, pid=status.pid),
             file=version.status_path,
             cause=_("last heard of {seconds:.0f} s ago", seconds=age(status)),
             mend=_("wait until it ends, or stop it there with: nlp-skills stop {task} --version {name}",
