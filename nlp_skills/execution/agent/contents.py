@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional, Pattern, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Pattern, Sequence, Set, Tuple
 
 Answer = Dict[str, Any]
 
@@ -76,6 +77,7 @@ def install(
     for path in [path for path, _hash, _flag in files] + remove:
         _inside(root, path)
     wanted = {name for _path, name, _flag in files}
+    _made(os.path.join(root, STATE, "incoming"))
     missing = [name for name in sorted(wanted) if not _arrived(root, name, copies.get(name))]
     if missing:
         return {"missing": missing}
@@ -233,7 +235,7 @@ def _staged(root: str) -> Dict[str, int]:
 
 def _arrived(root: str, name: str, elsewhere: Optional[str]) -> bool:
     """Whether these bytes are staged and read back; those of a file that is here are copied first."""
-    place = os.path.join(_made(os.path.join(root, STATE, "incoming")), _name(name))
+    place = os.path.join(root, STATE, "incoming", _name(name))
     part = place + ".part"
     if os.path.isfile(place):
         return True
@@ -251,12 +253,15 @@ def _arrived(root: str, name: str, elsewhere: Optional[str]) -> bool:
 
 
 def _place(root: str, files: List[Tuple[str, str, bool]]) -> None:
-    uses = {}  # type: Dict[str, int]
+    made: Set[str] = set()
+    uses: Dict[str, int] = {}
     for _path, name, _flag in files:
         uses[name] = uses.get(name, 0) + 1
     for path, name, executable in files:
         source, target = os.path.join(root, STATE, "incoming", name), _inside(root, path)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.dirname(target) not in made:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            made.add(os.path.dirname(target))
         uses[name] -= 1
         if uses[name]:
             shutil.copyfile(source, source + ".copy")
@@ -292,10 +297,15 @@ def _inside(root: str, path: str) -> str:
     full = os.path.join(root, path)
     if "" in parts or "." in parts or ".." in parts or "\0" in path:
         raise OSError(errno.EINVAL, "leaves the folder", path)
-    folder = os.path.realpath(os.path.dirname(full))
+    folder = _real(os.path.dirname(full))
     if folder != root and not folder.startswith(root + os.sep):
         raise OSError(errno.EINVAL, "leaves the folder", path)
     return full
+
+
+@functools.lru_cache(maxsize=None)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def _plain(root: str, path: str) -> bool:

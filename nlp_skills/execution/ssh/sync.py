@@ -31,7 +31,7 @@ from nlp_skills.workspace.folder import TaskFolder
 
 # What is smaller goes many at a time, as one answer of the agent.
 SMALL_BYTES = 1 << 16
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 22
 ATTEMPTS = 3
 # A file takes whole blocks of a disk.
 _BLOCK = 4096
