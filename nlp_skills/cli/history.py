@@ -44,7 +44,7 @@ def history(folder: TaskFolder, as_json: bool) -> None:
         return
     frame.say(_("Version history:"))
     charged = any(row.gpu_hours is not None or row.cost_usd is not None for row in rows)
-    more = [_("GPU hours"), _("Cost")] if charged else []
+    more = [_("GPU hours"), _("Cost ($)")] if charged else []
     columns = [_("Version"), _("Created"), words.metric(metric), *more, _("Main changes")]
     frame.table(columns, [_cells(row, metric, charged=charged) for row in rows], right=[2, 3, 4][: 1 + len(more)])
     if branches := listing.tree(rows):

@@ -86,10 +86,10 @@ def summary(run: Run) -> str:
     at = {"step": status.step, "total": status.total_steps}
     stands = ("unknown" if job.trouble else "running") if job else run.state
     if stands == "running":
-        words = ", ".join([_running(status, on), *spent(run)])
+        words = _(", ").join([_running(status, on), *spent(run)])
     elif stands == "unknown":
         known = _("running on {host}, as far as is known: step {step} of {total}", host=on or host(status), **at)
-        words = ", ".join([known, *spent(run)])
+        words = _(", ").join([known, *spent(run)])
     else:
         words = {
             "completed": _("the last run was completed: step {step} of {total}", **at),
@@ -97,7 +97,7 @@ def summary(run: Run) -> str:
             "failed": _("the last run failed at step {step} of {total}", **at),
             "dead": _("the last run is dead: its process ended at step {step} of {total}", **at),
         }[stands]
-        words = ", ".join([words, *([_("on {place}", place=on)] if on else []), *spent(run)])
+        words = _(", ").join([words, *([_("on {place}", place=on)] if on else []), *spent(run)])
     return f"{words}: {one_line(status.message)[:300]}" if status.message else words
 
 
@@ -126,7 +126,7 @@ def job_summary(job: RemoteJob) -> str:
         "lost": _("lost: {place} knows of it no more", place=at),
     }[job.state]
     usd = money(job_cost(job))
-    words = ", ".join([words, *([usd] if usd else [])])
+    words = _(", ").join([words, *([usd] if usd else [])])
     return f"{words}: {one_line(job.trouble)[:300]}" if job.trouble and job.state == "lost" else words
 
 

@@ -82,7 +82,7 @@ def _jobs(root: Path, seconds: float) -> list[tuple[TaskFolder, RemoteJob]]:
 def _table(shown: list[Run]) -> None:
     charged = any(run_words.cost(run) is not None for run in shown)
     columns = [_("Task"), _("Version"), _("Kind"), _("State"), _("Step"), _("Loss"), _("Valid"), _("Left"),
-               _("Memory"), _("Since"), *([_("Cost")] if charged else []), _("Where")]  # fmt: skip
+               _("Memory"), _("Since"), *([_("Cost ($)")] if charged else []), _("Where")]  # fmt: skip
     frame.table(columns, [_cells(run, charged=charged) for run in shown], right=[4, 5, 7, 8])
 
 

@@ -126,7 +126,7 @@ def test_from_a_clean_laptop_to_a_report(
     lineage = (elsewhere / "versions" / "v1" / "lineage.yaml").read_text()
     assert f"place: {host}" in lineage
     # Nothing of ours is outside our folder, and what we put there can be taken away.
-    laptop("remote", "clean", "--all", "--yes")
+    laptop("remote", "clean", "--everything", "--yes")
     assert not (Path(stranger.pw_dir) / "nlp-skills").exists()
 
 
