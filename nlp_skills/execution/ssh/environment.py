@@ -268,7 +268,7 @@ def _failed(server: Server, found: dict[str, Any], wanted: Recipe, said: str) ->
               "larger disk; then run the command again"),
         ),
         "network": (
-            f"{_('the package index cannot be reached from there')}\n{said}",
+            "\n".join(filter(None, [_("the package index cannot be reached from there"), said])),
             _("give the server a proxy (HTTPS_PROXY) or an index (UV_DEFAULT_INDEX, PIP_INDEX_URL), or set "
               "execution.python to an interpreter that has everything"),
         ),
@@ -277,7 +277,7 @@ def _failed(server: Server, found: dict[str, Any], wanted: Recipe, said: str) ->
             _("install one of them there: sudo apt install python3-venv, or uv; or set execution.python"),
         ),
         "python": (
-            f"{_('there is no Python 3.11 or newer, and none could be fetched')}\n{said}".strip(),
+            "\n".join(filter(None, [_("there is no Python 3.11 or newer, and none could be fetched"), said])),
             _("install one there, or uv, which brings its own; or set execution.python"),
         ),
         "no_such_python": (said, _("set execution.python to an interpreter that is there")),
@@ -291,7 +291,7 @@ def _failed(server: Server, found: dict[str, Any], wanted: Recipe, said: str) ->
               command=f"{wanted.python} -m pip install {_needed(wanted, failure.get('detail') or '')}"),
         ),
         "stopped": (
-            f"{_('it was ended before it was done')}\n{said}".strip(),
+            "\n".join(filter(None, [_("it was ended before it was done"), said])),
             _("run the command again: what was fetched is kept"),
         ),
     }  # fmt: skip
