@@ -102,8 +102,21 @@ def alone_on_two(folder: TaskFolder) -> TaskFolder:
     return local
 
 
-def two(rent: Callable[..., Rented], folder: TaskFolder) -> list[Rented]:
+def two(rent: Callable[..., Rented], folder: TaskFolder, **more: str) -> list[Rented]:
+    """Two machines of one training; `more` is what only the second one is told."""
     port, machines = str(free_port()), [rent(folder), rent(folder)]
     for number, machine in enumerate(machines):
-        machine.start(number=number, nodes=2, NLP_SKILLS_JOB="two", MASTER_PORT=port)
+        given = more if number else {}
+        machine.start(number=number, nodes=2, NLP_SKILLS_JOB="two", MASTER_PORT=port, **given)
     return machines
+
+
+def test_what_one_machine_breaks_on_is_said_by_the_first(ready: Ready, rent: Callable[..., Rented]) -> None:
+    folder = on_cloud(ready(train=50, **SHORT), nodes=2)
+    base = folder.version("v1").config().base_model
+    first, second = two(rent, folder, NLP_SKILLS_MODELS=json.dumps({base: "/nowhere"}))
+    assert first.process is not None and second.process is not None
+    assert first.process.wait(300) == 3 and second.process.wait(300) != 0, first.log()
+    assert "/nowhere: this folder is not a base model" in first.log() and "Traceback" not in first.log()
+    status = first.folder.version("v1").status()
+    assert status is not None and (status.state, status.exit_code) == ("failed", 3)

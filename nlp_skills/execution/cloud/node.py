@@ -34,6 +34,7 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 LOOK_SECONDS = 1.0
 PORT = 29517
+INTERRUPTED = 130
 # A run whose time is up may still begin, come to its first step and save it, or finish a long step; then no longer.
 FIRST_STEP_SECONDS = 600.0
 PATIENCE_SECONDS = 1800.0
@@ -199,6 +200,14 @@ def _code(node: Node) -> Path:
     return node.workdir / "jobs" / node.job / "code"
 
 
+def _code_of_launched(node: Node) -> int | None:
+    """What the first process ended with, where torchrun started it on this machine and it has ended."""
+    if _launched(node) and not node.number:
+        with contextlib.suppress(OSError, ValueError):
+            return int(_code(node).read_text(encoding="utf-8"))
+    return None
+
+
 def learn(node: Node, arguments: list[str]) -> int:
     """The step, as one of the processes that torchrun started.
 
@@ -239,6 +248,9 @@ def _watched(node: Node, kept: Bucket | None, budget: Budget | None, program: su
                 _say(f"{reason}; asking the run to save a checkpoint and to end")
                 end.want(after_a_step=True)
         end.see_to_it()
+        if _code_of_launched(node) not in (None, 0, INTERRUPTED):
+            # It would wait for the other machines, of which one is broken, for minutes.
+            program.kill()
 
 
 @dataclass
@@ -282,9 +294,8 @@ def _ended(node: Node, kept: Bucket | None, code: int) -> int:
     """What is left is kept; the code that the step ended with."""
     code = 128 - code if code < 0 else code
     status = node.version.status() if node.step == "train" and not node.number else None
-    if _launched(node) and not node.number:
-        with contextlib.suppress(OSError, ValueError):
-            code = int(_code(node).read_text(encoding="utf-8"))
+    launched = _code_of_launched(node)
+    code = code if launched is None else launched
     if kept is not None:
         if status is not None and status.state == "completed" and not code:
             kept.keep_results()
