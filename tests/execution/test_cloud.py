@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Ran
-from fixtures_cloud import FakeSky, on_cloud
+from fixtures_cloud import FakeSky, on_cloud, pause
 from fixtures_training import CONFIG
 
 from nlp_skills.schema import yaml
@@ -54,18 +54,25 @@ def adapter(folder: TaskFolder) -> dict[str, Any]:
     return load_file(folder.version("v1").adapter / "adapter_model.safetensors")
 
 
+def comes(found: Callable[[], object], seconds: float = 300) -> None:
+    until = time.monotonic() + seconds
+    while not found() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 def test_a_machine_taken_back_is_replaced_and_the_model_is_as_if_trained_here(
     rentable: Callable[..., TaskFolder], cli: Cli, sky: FakeSky
 ) -> None:
-    folder = rentable(epochs=12, budget_usd=20, max_hours=6)
+    folder = rentable(epochs=6, budget_usd=20, max_hours=6)
     asked = cli("train", folder.root)
     assert asked.code == 2 and "nothing was rented" in asked.err and not launched(sky)
     assert "1.50 USD an hour" in asked.err and "at 9.00 USD" in asked.err
 
     def take_back() -> None:
-        until = time.monotonic() + 300
-        while not list(sky.folder.glob("buckets/*/*/v1/checkpoint-*/whole-0.json")) and time.monotonic() < until:
-            time.sleep(0.05)
+        comes(lambda: (job := remote_jobs.of(folder, "train", "v1")) is not None and job.state == "running")
+        comes(lambda: list(sky.folder.glob("clusters/*/sky_workdir/models/checkpoints/v1/*/complete.json")))
+        pause(sky.clusters[0])
+        comes(lambda: list(sky.folder.glob("buckets/*/*/v1/checkpoint-*/whole-0.json")))
         sky.take_back()
 
     lost = threading.Thread(target=take_back)

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures_cloud import Rented, on_cloud
+from fixtures_cloud import Rented, on_cloud, pause
 from fixtures_sql import free_port
 from fixtures_training import CONFIG
 
 from nlp_skills.training import run
 from nlp_skills.training import train as training
+from nlp_skills.workspace import runs
 from nlp_skills.workspace.folder import TaskFolder
 
 Ready = Callable[..., TaskFolder]
 SHORT: dict[str, Any] = {**CONFIG, "epochs": 3, "batch_size": 4, "gradient_accumulation": 2}
-LONG = {**SHORT, "epochs": 5}
 FIGURES = ("step", "loss", "grad_norm", "eval_loss", "learning_rate", "tokens")
 
 
@@ -72,9 +72,12 @@ def wait_for(found: Callable[[], object], machine: Rented, seconds: float = 300)
 
 
 def test_two_machines_that_share_nothing_learn_what_two_processes_do(ready: Ready, rent: Callable[..., Rented]) -> None:
-    folder = on_cloud(ready(train=50, **{**LONG, "lora": {"r": 8, "alpha": 16, "dropout": 0.1}}), nodes=2)
+    folder = on_cloud(ready(train=50, **{**SHORT, "lora": {"r": 8, "alpha": 16, "dropout": 0.1}}), nodes=2)
     cut = two(rent, folder)
     bucket = cut[0].bucket / "v1"
+    wait_for(lambda: all(runs.last_checkpoint(one.folder.version("v1").checkpoints) for one in cut), cut[0])
+    for machine in cut:
+        pause(machine.disk)
     wait_for(lambda: [path for path in bucket.glob("checkpoint-*") if len(list(path.glob("whole-*"))) == 2], cut[0])
     for machine in cut:
         machine.lose()
