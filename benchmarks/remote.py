@@ -1,13 +1,16 @@
-"""How quickly a task reaches a server and comes back, beside plain `rsync -a` over the same SSH.
+"""How quickly a task reaches a server and comes back, beside plain `rsync -a` over the same SSH; what a run elsewhere
+takes beside the same run here.
 
-    python benchmarks/remote.py [--files 10000] [--mb 256] [--rounds 3]
+    python benchmarks/remote.py [--files 10000] [--mb 256] [--rounds 3] [--only files|run]
 
 An OpenSSH server of its own is started on loopback, so what is compared is the work at both ends and not a network.
 In a round each way takes its turn, from making the connection to its end; ours also reads every byte back by hash
 there, which rsync does not. `unchanged` is a second send of the same; rsync compares times and sizes for it, we
 compare hashes that both ends remember. CPU seconds are of the sending side, programs it starts included. Ratios are
-the median over the rounds of one round's. Prints a table, and one JSON object as the last line. Without an SSH server
-here, or without rsync, it ends with exit code 3.
+the median over the rounds of one round's. The run is `nlp-skills train` of a tiny model, in whole seconds of the
+command, with an interpreter that has everything: `first` sends the task, the model and our own code, `again` finds
+them there. Prints a table, and one JSON object as the last line. Without an SSH server here, or without rsync, it ends
+with exit code 3.
 """
 
 from __future__ import annotations
@@ -183,11 +186,77 @@ def compare(folder: Path, fill: Callable[[Path], None], rounds: int, *, back: bo
     return figures
 
 
+RUN_TASK = (
+    TASK
+    + """\
+execution: {execution}
+"""
+)
+RUN_CONFIG = {"epochs": 4, "batch_size": 8, "lora": {"r": 8, "alpha": 16}, "max_length": 128, "seed": 3}
+HERE, ELSEWHERE = "here", "elsewhere"
+
+
+def run(task: Path, *options: str) -> float:
+    """Seconds of `nlp-skills train`, from its start until it has said how it went."""
+    command = [sys.executable, "-m", "nlp_skills.cli.main", "train", str(task), *options]
+    began = time.perf_counter()
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return time.perf_counter() - began
+
+
+def run_task(root: Path, base: Path, execution: str) -> Path:
+    """A task that is ready to train on the tiny model."""
+    from conftest import LABELS, reviews, write_rows
+
+    root.mkdir(parents=True)
+    (root / "task.yaml").write_text(
+        RUN_TASK.replace("[a, b]", f"[{', '.join(LABELS)}]").replace("{execution}", execution)
+    )
+    (root / "data_source.yaml").write_text("sources: [{type: file_import, name: rows, path: rows.jsonl}]\n")
+    for name, rows in (("train", reviews(200)), ("valid", reviews(20, 200)), ("test", reviews(20, 220))):
+        write_rows(root / "data" / f"{name}.jsonl", rows)
+    (root / "versions" / "v1").mkdir(parents=True)
+    (root / "versions" / "v1" / "config.yaml").write_text(json.dumps({"base_model": str(base), **RUN_CONFIG}))
+    return root
+
+
+def overhead(folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of a run here and elsewhere, the first time and again (medians), and how much longer it takes there."""
+    import tiny
+
+    os.environ.update(NLP_SKILLS_DETERMINISTIC="1", HF_HUB_OFFLINE="1", NLP_SKILLS_LANG="en")
+    base, taken = tiny.build(folder / "base"), []
+    with server(folder) as (host, _ssh):
+        for number in range(rounds):
+            far = {
+                "type": "remote_ssh",
+                "host": host,
+                "python": sys.executable,
+                "workdir": str(folder / f"far{number}"),
+            }
+            one = {}
+            for place, execution in ((HERE, {"type": "local"}), (ELSEWHERE, far)):
+                task = run_task(folder / f"{place}{number}", base, json.dumps(execution))
+                one[place] = {"first": run(task), "again": run(task, "--again")}
+            taken.append(one)
+    return {
+        f"{when}, {place}": {
+            "s": round(statistics.median(one[place][when] for one in taken), 2),
+            "more_s": round(statistics.median(one[place][when] - one[HERE][when] for one in taken), 2),
+        }
+        for when in ("first", "again")
+        for place in (HERE, ELSEWHERE)
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--mb", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["files", "run"])
     chosen = parser.parse_args()
     for name in ("rsync", "ssh"):
         if not shutil.which(name):
@@ -198,20 +267,27 @@ def main() -> int:
         return 3
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder:
-        found = {
-            f"{chosen.files} small files": compare(
-                Path(folder) / "many", lambda task: many(task, chosen.files), chosen.rounds
-            ),
-            f"one file of {chosen.mb} MB": compare(
-                Path(folder) / "big", lambda task: big(task, chosen.mb), chosen.rounds, back=True
-            ),
-        }
-    print(f"medians of {chosen.rounds}, load {load:.2f}; x: over rsync -a in the same round")
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if chosen.only != "run":
+            found[f"{chosen.files} small files"] = compare(
+                folder / "many", lambda task: many(task, chosen.files), chosen.rounds
+            )
+            found[f"one file of {chosen.mb} MB"] = compare(
+                folder / "big", lambda task: big(task, chosen.mb), chosen.rounds, back=True
+            )
+        if chosen.only != "files":
+            (folder / "run").mkdir()
+            found["a run"] = overhead(folder / "run", chosen.rounds)
+    print(f"medians of {chosen.rounds}, load {load:.2f}; x: over rsync -a, more: than the same here, in the same round")
     for title, figures in found.items():
         print(title)
         for name, one in figures.items():
-            print(f"  {name:<26}{one['s']:9.3f} s {one['cpu_s']:8.3f} CPU s {one['x']:7.2f} x")
+            if "x" in one:
+                print(f"  {name:<26}{one['s']:9.3f} s {one['cpu_s']:8.3f} CPU s {one['x']:7.2f} x")
+            else:
+                print(f"  {name:<26}{one['s']:9.2f} s {one['more_s']:8.2f} s more")
     print(json.dumps({**found, "rounds": chosen.rounds, "load": [round(load, 2), round(os.getloadavg()[0], 2)]}))
     return 0
 
