@@ -188,11 +188,9 @@ def words(version: VersionFolder) -> list[dict[str, Any]]:
 
 def _heard() -> list[dict[str, Any]]:
     """What processes on other machines left."""
-    store, found = processes.store(), []
-    for number in range(1, processes.world()):
-        if store.check([f"{_LAST_WORDS}{number}"]):
-            found.append(json.loads(store.get(f"{_LAST_WORDS}{number}")))
-    return found
+    store = processes.store()
+    names = [f"{_LAST_WORDS}{number}" for number in range(1, processes.world())]
+    return [json.loads(store.get(name)) for name in names if store.check([name])]
 
 
 def broken(error: BaseException, root: Path) -> dict[str, Any]:
