@@ -3,4 +3,4 @@
 Importing the package costs nothing: every room is imported by whoever needs it.
 """
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
