@@ -8,7 +8,7 @@ LOCALE := nlp_skills/locale
 UV = $(shell uv --version >/dev/null 2>&1 && command -v uv || echo "$(CURDIR)/.uv/bin/uv")
 RUN = "$(UV)" run --frozen --no-sync
 
-.PHONY: help demo test lint messages schemas bench clean uv
+.PHONY: help demo test lint messages schemas pins bench clean uv
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -38,6 +38,11 @@ messages: uv ## Collect the messages, update the Chinese catalogue and compile i
 
 schemas: uv ## Write schemas/*.schema.json from the documents' models
 	$(RUN) python -m nlp_skills.schema.export schemas
+
+pins: uv ## Write what servers install (machine/pins.txt) from uv.lock
+	@mkdir -p build
+	$(RUN) python nlp_skills/machine/pins.py uv.lock > build/pins.txt
+	@mv build/pins.txt nlp_skills/machine/pins.txt
 
 bench: uv ## Run every benchmark; each prints a table and one line of JSON
 	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python "$$file" || [ $$? -eq 3 ] || exit 1; done

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nlp_skills.errors import Invalid, Problem, Unavailable
-from nlp_skills.execution import costs, following, settling
+from nlp_skills.execution import costs, following, output, settling
 from nlp_skills.execution import machine as machines
 from nlp_skills.execution.following import Words, working
 from nlp_skills.execution.machine import Machine, Tell
@@ -216,7 +216,7 @@ class Follower:
     def _say(self) -> None:
         lines, self.shown = self.words.lines(self.shown)
         for line in lines:
-            self.show(line)
+            self.show(output.shown(line))
 
     def outcome(self) -> Outcome:
         """How a closed job ended."""

@@ -295,7 +295,7 @@ def test_a_given_python_that_will_not_do(far: Far, python: str, modules: list[st
 
 
 def test_pins_are_those_of_the_lock() -> None:
-    """Mend: python nlp_skills/machine/pins.py uv.lock > nlp_skills/machine/pins.txt."""
+    """Mend: make pins."""
     assert PINS.read_text(encoding="utf-8").splitlines() == pins.pins(ROOT / "uv.lock")
 
 
