@@ -8,7 +8,7 @@ LOCALE := nlp_skills/locale
 UV = $(shell uv --version >/dev/null 2>&1 && command -v uv || echo "$(CURDIR)/.uv/bin/uv")
 RUN = "$(UV)" run --frozen --no-sync
 
-.PHONY: help demo test lint messages schemas pins bench clean uv
+.PHONY: help demo test elsewhere lint messages schemas pins bench clean uv
 .DEFAULT_GOAL := help
 
 help: ## List these targets

@@ -106,11 +106,9 @@ def _of_processes(job: Job, checkpointing: bool) -> dict[str, Any]:
     """How several processes share the model. Of the shared-out forms only the settings could be checked here."""
     if job.processes == 1:
         return {}
-    values: dict[str, Any] = {
-        "ddp_find_unused_parameters": False,
-        "ddp_timeout": processes.PATIENCE_SECONDS,
-        "save_on_each_node": job.own_disks,
-    }
+    values: dict[str, Any] = {"ddp_find_unused_parameters": False, "ddp_timeout": processes.PATIENCE_SECONDS}
+    if job.own_disks:
+        values["save_on_each_node"] = True
     if job.sharding == "fsdp":
         # FSDP recomputes activations by itself; the trainer's own way would gather the weights once more.
         values |= {"fsdp": True, "fsdp_config": fsdp(checkpointing), "activation_checkpointing": False}

@@ -1,12 +1,14 @@
 """From a laptop with nothing that trains to a report, through a server that has nothing but Python.
 
 The server's user is a stranger with an empty home; the environment there is made by the run itself. What comes back
-equals, byte for byte, what the same commands give on this machine.
+equals, byte for byte, what the same commands give on this machine. Those are gigabytes, and a user of this machine:
+`make elsewhere` runs it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pwd
 import shutil
 import subprocess
@@ -105,6 +107,8 @@ def way(program: Program, base: Path, train: Callable[[], str], *execution: str)
     return program.project / "reviews"
 
 
+@pytest.mark.whole_stack
+@pytest.mark.skipif("NLP_SKILLS_WHOLE_STACK" not in os.environ, reason="gigabytes for a server: make elsewhere")
 def test_from_a_clean_laptop_to_a_report(
     laptop: Program, far: Far, stranger: pwd.struct_passwd, tuned_base: Path, tmp_path: Path
 ) -> None:
