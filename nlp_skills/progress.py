@@ -6,12 +6,14 @@ import contextlib
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nlp_skills.i18n import _
 
 PLAIN_SECONDS = 10.0
+# Hears, in words that are translated already, what is being done.
+Tell = Callable[[str], None]
 
 
 class Bar(ABC):

@@ -73,7 +73,7 @@ def _watch(folder: TaskFolder, version_name: str | None, interval: float | None,
 
     run = runs.needed(folder, version_name)
     try:
-        ended = watch.watch(run, interval, quiet=as_json)
+        ended = watch.watch(run, interval, before=elsewhere.looks_of(run), quiet=as_json)
     except KeyboardInterrupt:
         frame.note(_("the run goes on; end it with: nlp-skills stop {task} --version {version}",
                      task=folder.root.name, version=run.version.name))  # fmt: skip

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nlp_skills.cli import elsewhere, frame, run_words
+from nlp_skills.cli import frame, run_words
 from nlp_skills.i18n import _
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARK_WIDTH = 40
 
 
-def watch(run: Run, seconds: float | None, *, quiet: bool) -> Run:
-    """Follow a run to its end and return it as it ended. `seconds`: between looks; `quiet` shows nothing.
+def watch(run: Run, seconds: float | None, *, before: Callable[[], None], quiet: bool) -> Run:
+    """Follow a run to its end and return it as it ended.
+
+    `seconds`: between looks; `before` is called ahead of each; `quiet` shows nothing.
 
     Raises:
         KeyboardInterrupt: the watcher was ended; the run goes on.
@@ -28,7 +30,7 @@ def watch(run: Run, seconds: float | None, *, quiet: bool) -> Run:
 
     live = not quiet and sys.stdout.isatty()
     pause = seconds or (LIVE_SECONDS if live else PLAIN_SECONDS)
-    looks = watching.looks(run, pause, before=elsewhere.looks_of(run))
+    looks = watching.looks(run, pause, before=before)
     if live:
         with screen() as draw:
             for run in looks:

@@ -18,10 +18,11 @@ from nlp_skills.errors import Invalid, Problem, Unavailable
 from nlp_skills.execution import costs, following, output, settling
 from nlp_skills.execution import machine as machines
 from nlp_skills.execution.following import Words, working
-from nlp_skills.execution.machine import Machine, Tell
+from nlp_skills.execution.machine import Machine
 from nlp_skills.execution.ssh.connection import Unreachable
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
+from nlp_skills.progress import Tell
 from nlp_skills.schema.remote_job import RemoteJob, Step
 from nlp_skills.schema.source import FileImport
 from nlp_skills.workspace import mirror, remote_jobs

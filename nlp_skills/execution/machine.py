@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from nlp_skills.execution.ssh.server import Server
+from nlp_skills.progress import Tell
 from nlp_skills.schema.remote_job import RemoteJob, Step
 from nlp_skills.schema.task import Execution
 from nlp_skills.workspace import mirror
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
-
-Tell = Callable[[str], None]
 
 
 class Machine(Protocol):

@@ -14,9 +14,10 @@ from nlp_skills import files
 from nlp_skills.errors import Problem
 from nlp_skills.execution import costs, following
 from nlp_skills.execution.following import Seen, Words
-from nlp_skills.execution.machine import Machine, Tell
+from nlp_skills.execution.machine import Machine
 from nlp_skills.execution.ssh import fetch
 from nlp_skills.execution.ssh.server import Server
+from nlp_skills.progress import Tell
 from nlp_skills.schema import yaml
 from nlp_skills.schema.remote_job import RemoteJob
 from nlp_skills.schema.version import Lineage, LineageRun, RunState, RunStatus

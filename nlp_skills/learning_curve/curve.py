@@ -22,6 +22,7 @@ from nlp_skills.i18n import _
 from nlp_skills.learning_curve import drawing, outlook, subsets
 from nlp_skills.learning_curve.outlook import Asked, Outlook, Trained
 from nlp_skills.learning_curve.scratch import Scratch, lines_of
+from nlp_skills.progress import Tell
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.training import artefact, base_model, encode, identity, preflight, selection
@@ -29,7 +30,6 @@ from nlp_skills.training import train as training
 from nlp_skills.workspace import lock
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
-Tell = Callable[[str], None]
 PERCENTS = (25, 50, 100)
 
 

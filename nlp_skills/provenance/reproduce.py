@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from nlp_skills import files
 from nlp_skills.errors import Invalid, Problem, Unavailable, Usage
 from nlp_skills.i18n import _
+from nlp_skills.progress import Tell
 from nlp_skills.provenance import child, scratch, surroundings, verdict
 from nlp_skills.provenance import original as originals
 from nlp_skills.provenance.original import Original
@@ -25,8 +25,6 @@ from nlp_skills.training import own_code
 from nlp_skills.workspace import active, lineage
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 from nlp_skills.workspace.lock import writing
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

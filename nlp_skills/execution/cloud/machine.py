@@ -15,10 +15,10 @@ from nlp_skills import files, i18n
 from nlp_skills.errors import Invalid, Problem, Unavailable
 from nlp_skills.execution.cloud import offer, skypilot, task_file
 from nlp_skills.execution.cloud.offer import Offer
-from nlp_skills.execution.machine import Tell
 from nlp_skills.execution.ssh.connection import Connection, Unreachable
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
+from nlp_skills.progress import Tell
 from nlp_skills.schema import yaml
 from nlp_skills.schema.remote_job import RemoteJob, Step
 from nlp_skills.schema.task import Execution

@@ -23,7 +23,7 @@ import sys
 import time
 import tomllib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -36,10 +36,9 @@ from nlp_skills.errors import Invalid, Problem, Unavailable
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
 from nlp_skills.machine import pins as locked
+from nlp_skills.progress import Tell
 from nlp_skills.scaffold import project, wheel
 from nlp_skills.workspace.folder import TaskFolder
-
-Tell = Callable[[str], None]
 
 _LOOK_SECONDS = 0.5
 # A slow link takes a while to send our code.

@@ -23,10 +23,10 @@ from typing import Any
 from nlp_skills import files
 from nlp_skills.errors import Unavailable
 from nlp_skills.execution.agent import contents as far_contents
-from nlp_skills.execution.machine import Tell
 from nlp_skills.execution.ssh import contents, sync, transport
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
+from nlp_skills.progress import Tell
 from nlp_skills.workspace import digests
 from nlp_skills.workspace.folder import TaskFolder
 

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Sequence
 
 from nlp_skills import files, i18n, progress
-from nlp_skills.execution.machine import Tell
 from nlp_skills.execution.ssh import checking, environment, sync
 from nlp_skills.execution.ssh.connection import Connection
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
+from nlp_skills.progress import Tell
 from nlp_skills.schema.remote_job import RemoteJob, Step
 from nlp_skills.schema.task import Execution
 from nlp_skills.workspace import mirror

@@ -19,12 +19,12 @@ from typing import Any
 
 from nlp_skills import files
 from nlp_skills.errors import Problem, Unavailable
-from nlp_skills.execution.machine import Tell
 from nlp_skills.execution.ssh import contents, transport
 from nlp_skills.execution.ssh.connection import Unreachable
 from nlp_skills.execution.ssh.contents import Item
 from nlp_skills.execution.ssh.server import Server
 from nlp_skills.i18n import _
+from nlp_skills.progress import Tell
 from nlp_skills.schema.remote_job import Step
 from nlp_skills.workspace import mirror
 from nlp_skills.workspace.folder import TaskFolder
