@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
-from nlp_skills.schema.version import SPLITS, Deployment, Lineage, LineageData
+from nlp_skills.schema.deployment import Deployment
+from nlp_skills.schema.version import SPLITS, Lineage, LineageData
 from nlp_skills.workspace import deployments, lineage_file, listing, naming
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 

@@ -10,11 +10,12 @@ from typing import Any
 from nlp_skills import files
 from nlp_skills.schema.data_lock import DataLock
 from nlp_skills.schema.data_source import DataSource
+from nlp_skills.schema.deployment import Deployments, Exports, Parity
 from nlp_skills.schema.document import Document
 from nlp_skills.schema.summary import TaskSummary
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
-from nlp_skills.schema.version import DataSnapshot, Deployments, Lineage, ModelInfo, Results, RunStatus
+from nlp_skills.schema.version import DataSnapshot, Lineage, ModelInfo, Results, RunStatus
 
 DOCUMENTS: dict[str, type[Document]] = {
     "task": Task,
@@ -28,6 +29,8 @@ DOCUMENTS: dict[str, type[Document]] = {
     "task_summary": TaskSummary,
     "run_status": RunStatus,
     "deployments": Deployments,
+    "exports": Exports,
+    "parity": Parity,
 }
 
 

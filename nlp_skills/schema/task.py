@@ -270,6 +270,28 @@ class Versioning(Model):
         return self.naming or _DEFAULT_NAMING[self.strategy]
 
 
+# What a GGUF file may hold: as trained, or in fewer bits.
+Quantization = Literal[
+    "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q2_k", "q5_0", "q4_0"
+]  # fmt: skip
+
+
+class Deploy(Model):
+    """Where and in which form versions go out, and how much they may lose on the way.
+
+    `max_drop` is how much of the primary metric may be lost between the version as it was evaluated and what is
+    deployed (merged, quantised, served); `prompts` how many test prompts an engine must render alike. `repo` is
+    owner/name on the Hub, `model` the name at an Ollama server (owner/name to push it); the task's own where left out.
+    """
+
+    max_drop: Fraction = 0.02
+    prompts: Annotated[int, Field(ge=1, le=10_000)] = 32
+    quantization: Quantization = "q8_0"
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] | None = None
+    private: bool = True
+    model: Annotated[str, Field(pattern=r"^[a-z0-9][\w.-]*(/[a-z0-9][\w.-]*)?$")] | None = None
+
+
 class Transition(Model):
     """One move of the life cycle; `from` and `to` are the same where only the version changed."""
 
@@ -297,6 +319,7 @@ class Task(Document):
     evaluation: Evaluation | None = None
     execution: Execution = Field(default_factory=Execution)
     versioning: Versioning = Field(default_factory=Versioning)
+    deploy: Deploy = Field(default_factory=Deploy)
     created: dt.datetime | None = None
     updated: dt.datetime | None = None
     history: list[Transition] = Field(default_factory=list)

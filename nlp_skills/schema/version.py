@@ -432,26 +432,3 @@ class RunStatus(Document):
     eta_seconds: float | None = None
     cost_usd: float | None = None
     message: str | None = None
-
-
-class Deployment(Model):
-    """Where a version answers. `name` is what clients ask for: a repository, `task:latest`, an address, a path.
-
-    A name that `follows` stands for whatever version is active; the others are one version's for ever. `link` is the
-    path in the task folder that the serving side reads the active model through, where there is one.
-    """
-
-    target: Literal["huggingface", "ollama", "api", "local"]
-    name: str
-    version: str
-    since: dt.datetime
-    follows: bool = False
-    link: str | None = None
-    forced: bool = False
-
-
-class Deployments(Document):
-    """versions/deployments.json: what runs where, by which version."""
-
-    schema_version: int = 1
-    deployments: list[Deployment] = Field(default_factory=list)

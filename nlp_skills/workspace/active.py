@@ -17,8 +17,8 @@ from typing import Any
 from nlp_skills import files
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.i18n import _
+from nlp_skills.schema.deployment import Deployment
 from nlp_skills.schema.task import Status, Task
-from nlp_skills.schema.version import Deployment
 from nlp_skills.workspace import deployments, digest, events, lifecycle, runs
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nlp_skills.schema.version import Deployment, Deployments
+from nlp_skills.schema.deployment import Deployment, Deployments
 from nlp_skills.workspace.folder import TaskFolder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema.data_source import DataSource
+from nlp_skills.schema.deployment import Export, Exports, Parity, ParityCheck
 from nlp_skills.schema.task import Task
 from nlp_skills.schema.training import Config
 from nlp_skills.schema.version import DataSnapshot, Lineage, ModelInfo, Results, RunStatus
@@ -113,6 +114,22 @@ class VersionFolder:
 
     def lineage(self) -> Lineage | None:
         return Lineage.load(self.lineage_path) if self.lineage_path.exists() else None
+
+    @property
+    def exports_path(self) -> Path:
+        """What was exported of this version."""
+        return self.root / "exports.json"
+
+    @property
+    def parity_path(self) -> Path:
+        """What was held against the version as it was evaluated."""
+        return self.root / "parity.json"
+
+    def exports(self) -> list[Export]:
+        return Exports.load(self.exports_path).exports if self.exports_path.exists() else []
+
+    def parity(self) -> list[ParityCheck]:
+        return Parity.load(self.parity_path).checks if self.parity_path.exists() else []
 
     def status(self) -> RunStatus | None:
         return RunStatus.load(self.status_path) if self.status_path.exists() else None

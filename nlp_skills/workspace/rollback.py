@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nlp_skills.errors import Invalid, Problem, Usage
 from nlp_skills.i18n import _
-from nlp_skills.schema.version import Deployment
+from nlp_skills.schema.deployment import Deployment
 from nlp_skills.workspace import active, deployments, lifecycle, lock, trash
 from nlp_skills.workspace.active import Switched
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder

@@ -11,7 +11,8 @@ from typing import Any
 from conftest import LABELS, write_rows
 
 from nlp_skills import files
-from nlp_skills.schema.version import DataSnapshot, Deployment, LineageRun, ModelInfo, Results, RunStatus
+from nlp_skills.schema.deployment import Deployment
+from nlp_skills.schema.version import DataSnapshot, LineageRun, ModelInfo, Results, RunStatus
 from nlp_skills.workspace import active, deployments, digest, lifecycle, lineage, lock
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 

@@ -14,7 +14,8 @@ import pytest
 from conftest import Ran
 
 from nlp_skills import files
-from nlp_skills.schema.version import Deployment, RunStatus
+from nlp_skills.schema.deployment import Deployment
+from nlp_skills.schema.version import RunStatus
 from nlp_skills.workspace import deployments
 from nlp_skills.workspace.folder import TaskFolder
 

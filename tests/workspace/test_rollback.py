@@ -16,7 +16,7 @@ from conftest import Ran
 from killing import run_until
 
 from nlp_skills.schema import yaml
-from nlp_skills.schema.version import Deployment
+from nlp_skills.schema.deployment import Deployment
 from nlp_skills.workspace import deployments, lock, versions
 from nlp_skills.workspace.folder import TaskFolder
 
