@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 @frame.option("--reason", metavar="TEXT", help=N_("Why, for the task's history and both lineages."))
 @frame.json_option
 def rollback(names: tuple[str, ...], reason: str | None, as_json: bool) -> None:
+    from nlp_skills.deployment import following
     from nlp_skills.workspace import rollback as room
 
     folder, versions = frame.task_and_versions(names, most=1)
-    done = room.rollback(folder, *versions, reason=reason)
+    done = following.carry_on(folder, room.rollback(folder, *versions, reason=reason))
     if as_json:
         frame.emit(_switched_as_dict(folder, done))
     else:

@@ -51,7 +51,7 @@ def point(folder: TaskFolder) -> None:
     """
     place = link(folder)
     if place.is_symlink() or not place.exists():
-        _point(place, folder.version())
+        lead(place, folder.version())
 
 
 def switch(folder: TaskFolder, to: VersionFolder, *, reason: str, deployments_too: bool = True) -> Switched:
@@ -119,7 +119,7 @@ def _carry_out(folder: TaskFolder, note: dict[str, Any]) -> None:
     """Every step may have been done before; task.yaml comes last but one, the note's removal last."""
     before, after = folder.version(note["from"]), folder.version(note["to"])
     time, reason = dt.datetime.fromisoformat(note["time"]), note["reason"]
-    _point(link(folder), after)
+    lead(link(folder), after)
     if note.get("deployments", True):
         _move_deployments(folder, after, time)
     events.once(after, "activated", time=time, other=before.name, reason=reason)
@@ -149,7 +149,7 @@ def _move_deployments(folder: TaskFolder, after: VersionFolder, time: dt.datetim
     moved = []
     for entry in entries:
         if entry.follows and entry.link and entry.version != after.name and after.model:
-            _point(_place(folder, entry), after)
+            lead(_place(folder, entry), after)
             entry = entry.model_copy(update={"version": after.name, "since": time})
         moved.append(entry)
     if moved != entries:
@@ -178,8 +178,14 @@ def _refuse_no_link(place: Path) -> None:
         )
 
 
-def _point(place: Path, version: VersionFolder) -> None:
-    """A relative link, put in place in one step; the folder may be copied elsewhere as a whole."""
+def lead(place: Path, version: VersionFolder) -> None:
+    """Let `place` lead to a version's model: a relative link, put there in one step, so that the folder can be copied.
+
+    Raises:
+        Invalid: what stands there is no link.
+        Unavailable: the disk is full or read-only.
+    """
+    _refuse_no_link(place)
     model = version.model
     if model is None:
         return

@@ -1,4 +1,4 @@
-"""created → configuring → training → evaluating → deployed, back to configuring, and archived."""
+"""created → configuring → training → evaluating → deployed, back to evaluating or configuring, and archived."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEGAL: dict[Status, frozenset[Status]] = {
     "configuring": frozenset({"training", "archived"}),
     "training": frozenset({"evaluating", "configuring", "archived"}),
     "evaluating": frozenset({"deployed", "configuring", "archived"}),
-    "deployed": frozenset({"configuring", "archived"}),
+    "deployed": frozenset({"evaluating", "configuring", "archived"}),
     "archived": frozenset({"configuring"}),
 }
 
