@@ -61,19 +61,11 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     help=N_("A GGUF file beside it, in this quantisation; may be given several times."),
 )
 @frame.option("--retag", is_flag=True, group="huggingface", help=N_("Move the version's tag where it is another's."))
-@frame.option(
-    "--dry-run", is_flag=True, group="huggingface", help=N_("Show the files and the model card; send nothing.")
-)
-@frame.option(
-    "--model", metavar="NAME", group="ollama", help=N_("What the model is called there, such as org/reviews.")
-)
+@frame.option("--dry-run", is_flag=True, group="huggingface", help=N_("Show files and model card; send nothing."))
+@frame.option("--model", metavar="NAME", group="ollama", help=N_("The model's name there, such as org/reviews."))
 @frame.option("--push", is_flag=True, group="ollama", help=N_("Also push it from there to the registry of models."))
-@frame.option(
-    "--template", is_flag=True, group="ollama", help=N_("Write a prompt template, for servers older than 2026.")
-)
-@frame.option(
-    "--host", metavar="ADDRESS", group="ollama, api", help=N_("The server's address, or the one to listen at.")
-)
+@frame.option("--template", is_flag=True, group="ollama", help=N_("Write a prompt template, for older servers."))
+@frame.option("--host", metavar="ADDRESS", group="ollama, api", help=N_("The server's address, or where to listen."))
 @frame.option(
     "--quantization",
     type=click.Choice(_QUANTIZATIONS),
@@ -94,7 +86,8 @@ def deploy(names: tuple[str, ...], target: str | None, force: bool, dry_run: boo
     folder, versions = frame.task_and_versions(names, most=1)
     target = target or folder.task().versioning.deploy_target
     options = _options(target, given, dry_run=dry_run)
-    done = room.deploy(folder, *versions, target=target, force=force, dry_run=dry_run, **options)  # type: ignore[arg-type]
+    version = versions[0] if versions else None
+    done = room.deploy(folder, version, target, force=force, dry_run=dry_run, **options)  # type: ignore[arg-type]
     if as_json:
         frame.emit(_as_dict(folder, done, dry_run=dry_run))
     else:
@@ -128,8 +121,8 @@ def _as_dict(folder: TaskFolder, done: Deployed, *, dry_run: bool) -> dict[str, 
 
 def _show(folder: TaskFolder, done: Deployed, *, dry_run: bool) -> None:
     for problem in done.overruled:
-        words = _("would be refused: {reason}") if dry_run else _("overruled: {reason}")
-        frame.warn([words.format(reason=problem.message)])
+        said = {"reason": problem.message}
+        frame.warn([_("would be refused: {reason}", **said) if dry_run else _("overruled: {reason}", **said)])
     frame.warn(done.remarks)
     for entry in done.entries:
         frame.say(_answers(entry))
@@ -138,12 +131,8 @@ def _show(folder: TaskFolder, done: Deployed, *, dry_run: bool) -> None:
         return
     if not done.active and not any(entry.follows for entry in done.entries):
         names = {"task": folder.root.name, "version": done.version, "active": folder.task().version}
-        frame.say(
-            _(
-                "names that follow the active version stay with {active}; to move them: nlp-skills rollback {task} {version}",
-                **names,
-            )
-        )
+        frame.say(_("names that follow the active version stay with {active}", **names))
+        frame.say(_("next: {command}", command="nlp-skills rollback {task} {version}".format(**names)))
 
 
 def _answers(entry: Deployment) -> str:
@@ -209,9 +198,8 @@ def undeploy(folder: TaskFolder, name: str, target: str | None, as_json: bool) -
 
     entry = room.undeploy(folder, name, target)  # type: ignore[arg-type]
     if as_json:
-        frame.emit(
-            {"ok": True, "task": folder.root.name, "undeployed": entry.model_dump(mode="json", exclude_none=True)}
-        )
+        told = entry.model_dump(mode="json", exclude_none=True)
+        frame.emit({"ok": True, "task": folder.root.name, "undeployed": told})
     else:
         told = {"target": entry.target, "name": entry.name, "version": entry.version}
         frame.say(_("{target}: {name} no longer answers with {version}", **told))

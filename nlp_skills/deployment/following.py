@@ -10,7 +10,6 @@ from dataclasses import replace
 from nlp_skills import files, progress
 from nlp_skills.deployment import records, targets
 from nlp_skills.errors import Problem
-from nlp_skills.i18n import _
 from nlp_skills.schema.deployment import Deployment
 from nlp_skills.workspace.active import Switched
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -19,20 +18,17 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 def carry_on(folder: TaskFolder, switched: Switched) -> Switched:
     """Move what a switch of the active version left behind; what could not be reached is still in `left`."""
     version = folder.version(switched.after)
-    moved, left = [], []
-    for entry in switched.left:
-        there = entry.model_copy(update={"version": version.name, "since": files.now()})
-        (moved if _moved(folder, entry, version) else left).append((entry, there))
+    reached = [entry for entry in switched.left if _reached(folder, entry, version)]
+    moved = [entry.model_copy(update={"version": version.name, "since": files.now()}) for entry in reached]
     if moved:
-        records.moved(folder, [there for _entry, there in moved])
-    return replace(
-        switched, moved=[*switched.moved, *(there for _entry, there in moved)], left=[entry for entry, _there in left]
-    )
+        records.moved(folder, moved)
+    left = [entry for entry in switched.left if entry not in reached]
+    return replace(switched, moved=[*switched.moved, *moved], left=left)
 
 
-def _moved(folder: TaskFolder, entry: Deployment, version: VersionFolder) -> bool:
+def _reached(folder: TaskFolder, entry: Deployment, version: VersionFolder) -> bool:
     try:
         return targets.of(entry.target).move(folder, entry, version)
     except Problem as problem:
-        progress.notice(_("{name}: {message}", name=entry.name, message=problem.message))
+        progress.notice(f"{entry.name}: {problem.message}")
         return False
