@@ -30,6 +30,7 @@ pytest_plugins = [
     "fixtures_ssh",
     "fixtures_cloud",
     "fixtures_training",
+    "fixtures_deployment",
     "claude_code",
     "launching",
 ]

@@ -63,9 +63,8 @@ def deploy(
     entries = targets.of(target).deploy(going, **options)
     if entries and not dry_run:
         # What was forced and would have passed was not forced.
-        forced = bool(standing.refusals) or any(entry.forced for entry in entries)
-        entries = [entry.model_copy(update={"forced": forced and force}) for entry in entries]
-        records.deployed(going, entries, standing.why if force else "")
+        entries = [entry.model_copy(update={"forced": entry.forced or bool(standing.refusals)}) for entry in entries]
+        records.deployed(going, entries, standing.why)
     return Deployed(version.name, target, going.active, entries, standing.refusals, standing.remarks)
 
 

@@ -12,7 +12,7 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 @dataclass(frozen=True)
 class Going:
-    """A version that passed the gates, or was let through: `forced`."""
+    """A version on its way. `forced`: no gate stops it; an entry's own `forced` says whether one would have."""
 
     folder: TaskFolder
     task: Task

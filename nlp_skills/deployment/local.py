@@ -28,7 +28,6 @@ def deploy(going: Going) -> list[Deployment]:
             since=files.now(),
             follows=going.active,
             link=name if going.active else None,
-            forced=going.forced,
             artefact=going.info.adapter_path or going.info.merged_path,
         )
     ]

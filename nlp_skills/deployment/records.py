@@ -64,4 +64,7 @@ def _since(entry: Deployment, before: Sequence[Deployment]) -> Deployment:
 
 def _told(entries: Sequence[Deployment], overruled: str) -> str:
     places = ", ".join(f"{entry.target}: {entry.name}" for entry in entries)
-    return _("{places}; forced: {why}", places=places, why=overruled) if overruled else places
+    if not any(entry.forced for entry in entries):
+        return places
+    why = overruled or _("it does not answer there as it did when it was evaluated")
+    return _("{places}; forced: {why}", places=places, why=why)
