@@ -262,7 +262,10 @@ class LineageResults(Model):
 
 
 class LineageModel(Model):
-    """The `model:` section: where the artefacts are, relative to the task folder, and the hash of each file in them."""
+    """The `model:` section: where the artefacts are, relative to the task folder.
+
+    `hashes` are of the files that were trained, `exports` of those that were made from them.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -271,6 +274,7 @@ class LineageModel(Model):
     gguf_path: str | None = None
     hf_repo: str | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
+    exports: dict[str, str] = Field(default_factory=dict)
 
 
 class LineageRun(Model):
