@@ -195,7 +195,7 @@ class LlamaCpp:
     @cached_property
     def fingerprint(self) -> str:
         """Of the file and of the prompt's format."""
-        shown = self._rendered([{"role": "user", "content": "?"}])
+        shown = self.rendered([{"role": "user", "content": "?"}])
         return files.sha256_bytes(lines.canonical([files.sha256_file(self.gguf), self.kwargs, shown]))
 
     def likelihood(self, questions: Sequence[Question], answers: Sequence[str]) -> Iterator[Likely]:
@@ -208,7 +208,7 @@ class LlamaCpp:
         if not questions:
             return
         first = questions[0].messages
-        tails = [self._tokens(self._after(first, answer), begins=False) for answer in answers]
+        tails = [self.tokens(self._after(first, answer), begins=False) for answer in answers]
         yield from together.asked(lambda one: self._likely(one, tails), questions, self.server.parallel)
 
     def generate(
@@ -240,16 +240,16 @@ class LlamaCpp:
     def _likely(self, question: Question, tails: Sequence[list[int]]) -> Likely:
         started = time.monotonic()
         with self._asking(question) as slot:
-            prompt = self._rendered(question.messages)
-            logs = self._logs(self._tokens(prompt), tails, slot)
+            prompt = self.rendered(question.messages)
+            logs = self._logs(self.tokens(prompt), tails, slot)
         return Likely(question.row, logs, files.sha256_bytes(prompt.encode()), time.monotonic() - started)
 
     def _said(self, question: Question, settings: dict[str, Any], tells: bool) -> Said:
         """`tells`: whether a token that is not the likeliest must be the schema's doing."""
         started = time.monotonic()
         with self._asking(question) as slot:
-            prompt = self._rendered(question.messages)
-            found = self.server.post("/completion", {**settings, "prompt": self._tokens(prompt), "id_slot": slot})
+            prompt = self.rendered(question.messages)
+            found = self.server.post("/completion", {**settings, "prompt": self.tokens(prompt), "id_slot": slot})
         tokens = found["completion_probabilities"]
         return Said(
             row=question.row,
@@ -292,7 +292,13 @@ class LlamaCpp:
             raise Unavailable(_("this llama.cpp does not take the token it is told to"), file=self.gguf)
         return float(told["logprob"])
 
-    def _rendered(self, messages: Sequence[Message], *, answered: bool = False) -> str:
+    def rendered(self, messages: Sequence[Message], *, answered: bool = False) -> str:
+        """The prompt as the server's chat template makes it; `answered`: the last message is the whole answer.
+
+        Raises:
+            Invalid: the template refuses the messages.
+            Unavailable: the server is gone.
+        """
         body = {
             "messages": list(messages),
             "chat_template_kwargs": self.kwargs,
@@ -302,8 +308,8 @@ class LlamaCpp:
 
     def _after(self, messages: Sequence[Message], answer: str) -> str:
         """What follows the prompt where this is the answer, the end of the turn included."""
-        prompt = self._rendered(messages)
-        whole = self._rendered([*messages, {"role": "assistant", "content": answer}], answered=True)
+        prompt = self.rendered(messages)
+        whole = self.rendered([*messages, {"role": "assistant", "content": answer}], answered=True)
         if not whole.startswith(prompt):
             raise Invalid(
                 _("the prompt is not the beginning of prompt and answer together"),
@@ -314,7 +320,8 @@ class LlamaCpp:
             )
         return whole[len(prompt) :].rstrip()
 
-    def _tokens(self, text: str, *, begins: bool = True) -> list[int]:
+    def tokens(self, text: str, *, begins: bool = True) -> list[int]:
+        """Token ids of a text as the server reads it; `begins`: nothing stands before it."""
         body = {"content": text, "add_special": begins, "parse_special": True}
         return list(self.server.post("/tokenize", body)["tokens"])
 

@@ -6,18 +6,20 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from nlp_skills import files
-from nlp_skills.data.render import tokenise
+from nlp_skills.data.render import Renderer, tokenise
 from nlp_skills.errors import Invalid
 from nlp_skills.evaluation import generation, likelihood, model
 from nlp_skills.evaluation.answering import constrained
 from nlp_skills.evaluation.answering.scorer import Likely, Question, Said, Way
 from nlp_skills.evaluation.model import Loaded
+from nlp_skills.extras import need
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import OutputFormat
-from nlp_skills.schema.version import Sampling
+from nlp_skills.schema.version import ModelInfo, Sampling
 from nlp_skills.workspace.folder import TaskFolder
 
 
@@ -143,6 +145,21 @@ def load(folder: TaskFolder, version: str | None = None) -> Scorer:
     loaded = model.load(folder, version)
     chosen = folder.existing_version(version)
     return Scorer(loaded, chosen.name, model.fingerprint(folder.root, model.info(chosen)))
+
+
+def load_merged(folder: TaskFolder, info: ModelInfo, place: Path, fingerprint: str) -> Scorer:
+    """Load a version's model, merged into its base, to ask it as the version was trained to be asked.
+
+    Raises:
+        Unavailable: the training extra is missing, or the model is not whole.
+    """
+    need("train", "torch", "transformers")
+    from nlp_skills.training import base_model, device
+
+    chosen = device.pick(cuda_devices=folder.task().execution.cuda_devices)
+    network = base_model.load_model(str(place), chosen).eval()
+    loaded = Loaded(network, base_model.load_tokenizer(str(place)), Renderer.from_model_info(info), chosen)
+    return Scorer(loaded, place.name, fingerprint)
 
 
 def _context(network: Any) -> int | None:
