@@ -48,6 +48,7 @@ COMMANDS = {
     "promote": f"{_ROOM}.versions:promote",
     "history": f"{_ROOM}.history:history",
     "compare": f"{_ROOM}.compare:compare",
+    "export": f"{_ROOM}.export:export",
     "deploy": f"{_ROOM}.deploy:deploy",
     "deployments": f"{_ROOM}.deploy:deployments",
     "undeploy": f"{_ROOM}.deploy:undeploy",

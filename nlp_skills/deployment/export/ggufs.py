@@ -40,11 +40,11 @@ def gguf(folder: TaskFolder, version: VersionFolder, quantization: str, *, again
             mend=_("choose of {known}", known=", ".join(QUANTIZATIONS)),
         )
     info = records.exportable(folder, version)
+    known = None if again else records.current(folder, version, quantization)
+    if known is not None:
+        return known
+    extras.need("gguf", "torch", "transformers")
     with records.alone(folder, version):
-        known = None if again else records.current(folder, version, quantization)
-        if known is not None:
-            return known
-        extras.need("gguf", "torch", "transformers")
         return _made(folder, version, quantization, merging.make(folder, version, info))
 
 

@@ -33,6 +33,9 @@ def merged(folder: TaskFolder, version: VersionFolder, *, again: bool = False) -
         Unavailable: the base model or an extra is missing, or the disk is full.
     """
     info = records.exportable(folder, version)
+    known = None if again else records.current(folder, version, "merged")
+    if known is not None:
+        return known
     with records.alone(folder, version):
         return make(folder, version, info, again=again)
 
