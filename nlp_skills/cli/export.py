@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,7 +54,7 @@ def export(
     again: bool,
     no_parity: bool,
     as_json: bool,
-) -> None:
+) -> int:
     from nlp_skills.deployment.export import checked
 
     folder, versions = frame.task_and_versions(names, most=1)
@@ -66,8 +65,7 @@ def export(
         frame.emit(_as_dict(folder, done))
     else:
         _show(folder, done)
-    if not done.met:
-        sys.exit(1)
+    return 0 if done.met else 1
 
 
 def _as_dict(folder: TaskFolder, done: Exported) -> dict[str, Any]:

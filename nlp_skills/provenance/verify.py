@@ -151,7 +151,8 @@ class _Version:
     def heavy(self) -> Iterator[Path]:
         """The files that take long: the model, the data's bytes, the base model."""
         if self.lineage and self.lineage.model:
-            names = (self.folder.root / name for name in self.lineage.model.hashes)
+            model = self.lineage.model
+            names = (self.folder.root / name for name in (*model.hashes, *model.exports))
             yield from (path for path in names if path.is_file() and not path.is_symlink())
         kept = self.snapshot.files if self.snapshot else {}
         yield from (path for digest in kept.values() if (path := store.blob(self.folder, digest)).is_file())
@@ -361,12 +362,22 @@ def _model(version: _Version, lineage: Lineage, hashes: _Hashes) -> None:
     cleaned = _cleaned(lineage)
     for name, digest in recorded.items():
         _model_file(version, name, digest, hashes, cleaned, again)
-    for place in (version.place.adapter, version.place.merged):
+    exports = lineage.model.exports if lineage.model else {}
+    for name, digest in exports.items():
+        _model_file(version, name, digest, hashes, cleaned, _export(version, name))
+    for place, mend in ((version.place.adapter, again), (version.place.merged, _export(version, "merged"))):
         prefix = f"{place.relative_to(version.folder.root).as_posix()}/"
-        if any(name.startswith(prefix) for name in recorded):
+        if any(name.startswith(prefix) for name in (*recorded, *exports)):
             here = (path.relative_to(version.folder.root).as_posix() for path in sections.regular_files(place))
-            for name in sorted(set(here) - set(recorded)):
-                version.say(name, "extra", mend=_("remove it, or: {command}", command=again))
+            for name in sorted(set(here) - {*recorded, *exports}):
+                version.say(name, "extra", mend=_("remove it, or: {command}", command=mend))
+
+
+def _export(version: _Version, name: str) -> str:
+    """The command that makes an export anew, given a file of it."""
+    quantization = Path(name).stem.rpartition("-")[2] if name.endswith(".gguf") else ""
+    options = f"--gguf {quantization}" if quantization else "--merged"
+    return f"nlp-skills export {version.folder.root.name} {version.place.name} {options} --again"
 
 
 def _model_file(version: _Version, name: str, digest: str, hashes: _Hashes, cleaned: str | None, mend: str) -> None:

@@ -116,7 +116,7 @@ def _messages(stream: IO[str]) -> Iterator[dict[str, Any]]:
 
 def _problem(told: dict[str, Any]) -> Problem:
     kinds = {"Invalid": errors.Invalid, "Usage": errors.Usage, "Unavailable": errors.Unavailable}
-    named = {key: told.get(key) for key in ("file", "line", "cause", "mend")}
+    named: dict[str, Any] = {key: told.get(key) for key in ("file", "line", "cause", "mend")}
     return kinds.get(str(told.get("kind")), errors.Unavailable)(str(told.get("message")), **named)
 
 
