@@ -56,7 +56,7 @@ def ask(
         questions = [Question(row, renderer.messages(rows[row])) for row in left]
         with partial.opened(kept) as write, progress.bar(title, len(rows)) as bar:
             bar.advance(len(kept))
-            for row, answer in _answers(scorer, questions, renderer, kind, sampling, way, listed or ()):
+            for row, answer in answer_each(scorer, questions, renderer, kind, sampling, way, listed or ()):
                 kept[row] = answer
                 write(row, answer)
                 bar.advance()
@@ -78,7 +78,7 @@ def way_of(kind: Kind, renderer: Renderer, ways: Sequence[Way], listed: Sequence
     return "constrained" if "constrained" in ways and not any_text else "free"
 
 
-def _answers(
+def answer_each(
     scorer: Scorer,
     questions: Sequence[Question],
     renderer: Renderer,
@@ -87,6 +87,11 @@ def _answers(
     way: Way,
     listed: Sequence[Candidate],
 ) -> Iterator[tuple[int, Answer]]:
+    """Each question's row and answer as soon as it is known, in any order, asked in that `way`; nothing is kept.
+
+    Raises:
+        Problem: what the scorer raises.
+    """
     if way == "likelihood":
         for likely in scorer.likelihood(questions, [candidate.text for candidate in listed]):
             yield likely.row, _likeliest(likely, kind, listed)
