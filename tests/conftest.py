@@ -31,6 +31,7 @@ pytest_plugins = [
     "fixtures_cloud",
     "fixtures_training",
     "fixtures_deployment",
+    "fixtures_export",
     "claude_code",
     "launching",
 ]
