@@ -5,12 +5,13 @@ Nothing of the task's data is needed, so that it works where only versions and m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from nlp_skills.data.rows import brief, label_key
+from nlp_skills.data.rows import brief, cut, label_key
 from nlp_skills.errors import Invalid
 from nlp_skills.evaluation.answering.ask import HALF, above, answer_each, way_of
 from nlp_skills.evaluation.answering.candidates import Candidate
@@ -110,6 +111,18 @@ class Asker:
                 cause=_("it has: {fields}", fields=", ".join(brief(str(one)) for one in [*row][:_FIELDS_SHOWN])),
                 mend=_("the template shows: {fields}", fields=", ".join(self.fields)),
             )
+        for name in self.fields:
+            try:
+                json.dumps(row[name], ensure_ascii=False, allow_nan=False).encode()
+            except (TypeError, ValueError, RecursionError) as error:
+                raise Invalid(
+                    _(
+                        "row {row} cannot be asked: the field {name} is nothing that JSON can hold",
+                        row=place + 1,
+                        name=name,
+                    ),
+                    cause=cut(str(error), 200),
+                ) from error
 
     @cached_property
     def fields(self) -> list[str]:

@@ -53,14 +53,22 @@ def load(job: Job, device: Device) -> Any:
     return model
 
 
-def on_top(model: Any, adapter: Path, *, trainable: bool = False) -> Any:
-    """A base model with a saved adapter on it."""
+def on_top(model: Any, adapter: Path, *, trainable: bool = False, name: str = "default") -> Any:
+    """A base model with a saved adapter on it; `name` is what the adapter is called there."""
     from peft import PeftModel
 
     with warnings.catch_warnings():
         # PEFT 0.21 asks transformers 5 for an attribute by its old name.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        return PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+        return PeftModel.from_pretrained(model, str(adapter), adapter_name=name, is_trainable=trainable)
+
+
+def beside(model: Any, adapter: Path, name: str) -> None:
+    """Put one more saved adapter on a model that has one; `set_adapter` then switches between them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        model.load_adapter(str(adapter), name)
+    model.eval()
 
 
 def settings(config: Config) -> Any:
