@@ -10,7 +10,7 @@ from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 
 # A value in three quotes ends at the first line that ends with three; nothing in it is escaped.
-_ENDS = re.compile(r'"""[ \t]*[\r\n]')
+_ENDS = re.compile(r'"""[^\S\r\n]*[\r\n]')
 Value = int | float | str
 
 

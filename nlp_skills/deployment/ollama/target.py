@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nlp_skills import extras, files, progress
 from nlp_skills.deployment import export as exporting
@@ -55,6 +55,7 @@ def deploy(
         names.refuse_push(name)
     chosen = parity.measured(going.folder, going.version)
     export = exporting.gguf(going.folder, going.version, quantization or going.task.deploy.quantization)
+    changed = _changed(going, export)
     told = making.modelfile(going, chosen, export, template=template)
     own = names.tagged(name, going.version.name)
     folder = making.write(going, told, own)
@@ -63,12 +64,26 @@ def deploy(
             _say_how(server, folder, own, push=push)
             return []
         checking = Checking(chosen, export, server, own, own, making.thinks(going))
-        return _Put(going, export, told, server, name, checking).all(push=push)
+        return _Put(going, export, told, server, name, checking, changed).all(push=push)
+
+
+def _changed(going: Going, export: Export) -> bool:
+    """Whether the file itself does not answer as the version did: held against it here, before it is sent."""
+    if not extras.installed("xllamacpp"):
+        return False
+    return _judged(going, parity.of_export(going.folder, going.version, export))
+
+
+def _judged(going: Going, check: ParityCheck) -> bool:
+    """Whether what a check says has to be overruled; it is refused where nothing may be."""
+    if not going.forced:
+        parity.refuse(check, going.version, overrule=_("--force deploys it all the same"))
+    return check.verdict != "met"
 
 
 @dataclass(frozen=True)
 class _Put:
-    """A version at a server that answers."""
+    """A version at a server that answers. `changed`: its file is forced out already."""
 
     going: Going
     export: Export
@@ -76,12 +91,13 @@ class _Put:
     server: Server
     name: str
     checking: Checking
+    changed: bool
 
     def all(self, *, push: bool) -> list[Deployment]:
         latest = names.tagged(self.name, names.LATEST)
         if self.going.active:
             self._refuse_other(latest, _ours(self.going.folder))
-        forced = self._put()
+        forced = self._put() or self.changed
         entries = [self._entry(self.checking.name, forced)]
         if self.going.active:
             if not self._holds(latest):
@@ -96,25 +112,20 @@ class _Put:
         """Whether it answers there in spite of what the check says."""
         own = self.checking.name
         if self._holds(own):
-            return self._judged(self.checking.known() or self.checking.check())
+            return _judged(self.going, self.checking.known() or self.checking.check())
         self._refuse_other(own, _exported(self.going.version))
         aside = f"{own}-{_UNCHECKED}"
         path = files.inside(self.going.folder.root, self.export.path)
         self.server.send(path, self.export.sha256)
         try:
             self.server.create(aside, path.name, self.export.sha256, self.told.request())
-            check = Checking(**{**vars(self.checking), "asked": aside}).check()
-            forced = self._judged(check)
+            check = replace(self.checking, asked=aside).check()
+            forced = _judged(self.going, check)
             self.server.copy(aside, own)
         finally:
             with contextlib.suppress(Exception):
                 self.server.delete(aside)
         return forced
-
-    def _judged(self, check: ParityCheck) -> bool:
-        if not self.going.forced:
-            parity.refuse(check, self.going.version, overrule=_("--force deploys it all the same"))
-        return check.verdict != "met"
 
     def _holds(self, name: str) -> bool:
         shown = self.server.shown(name)
