@@ -112,8 +112,9 @@ class _Merging:
 
         from nlp_skills.training import adapters, base_model
 
-        place = dataclasses.replace(self.device, dtype=way.dtype)
         four_bits = self.info.quantization if way.onto == self.info.quantization else None
+        # Four bits of the very weights that they were made of when the version was evaluated.
+        place = self.device if four_bits else dataclasses.replace(self.device, dtype=way.dtype)
         base = base_model.load_model(
             self.info.base_model,
             place,

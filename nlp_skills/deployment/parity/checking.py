@@ -21,7 +21,7 @@ from nlp_skills.evaluation.answering.scorer import Scorer
 from nlp_skills.evaluation.asking import Asking
 from nlp_skills.evaluation.subject import Subject
 from nlp_skills.i18n import _
-from nlp_skills.schema.deployment import Export, ParityCheck
+from nlp_skills.schema.deployment import AnswerParity, Export, ParityCheck, PromptParity
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
 
@@ -56,8 +56,7 @@ def of_export(folder: TaskFolder, version: VersionFolder, export: Export, *, aga
             asking.forget(place)
         with _opened(chosen, export) as engine:
             alike = prompts(chosen, engine.render, engine.tokens, chosen.task.deploy.prompts)
-            given = Asking(chosen, engine.scorer, place).all().answers
-        kept = answer_check.answers(chosen, given, chosen.task.deploy.max_drop)
+            kept = _answers(chosen, engine, place, alike)
     check = ParityCheck(
         subject=export.name,
         engine="llama.cpp" if export.kind == "gguf" else "transformers",
@@ -70,6 +69,17 @@ def of_export(folder: TaskFolder, version: VersionFolder, export: Export, *, aga
     record(version, check)
     shutil.rmtree(place, ignore_errors=True)
     return check
+
+
+def _answers(chosen: Subject, engine: _Engine, place: Path, alike: PromptParity) -> AnswerParity | None:
+    """None where the engine cannot even be asked, for the fault that its prompts show already."""
+    try:
+        given = Asking(chosen, engine.scorer, place).all().answers
+    except Invalid:
+        if verdict(alike, None) == "met":
+            raise
+        return None
+    return answer_check.answers(chosen, given, chosen.task.deploy.max_drop)
 
 
 def measured(folder: TaskFolder, version: VersionFolder) -> Subject:
@@ -85,23 +95,26 @@ def measured(folder: TaskFolder, version: VersionFolder) -> Subject:
 
 def _known(chosen: Subject, export: Export) -> ParityCheck | None:
     """An earlier check of the same bytes, prompts and results, by today's `max_drop`."""
-    deploy, results = chosen.task.deploy, answer_check.evaluated(chosen)
-    for check in chosen.version.parity():
-        if check.subject != export.name or check.sha256 != export.sha256 or not check.prompts or not check.answers:
-            continue
-        same = (
-            check.prompts.asked == min(deploy.prompts, len(chosen.test))
-            and check.answers.metric == answer_check.metric(chosen)
-            and check.answers.rows == len(chosen.test)
-            and check.made >= results.created
-        )
-        if same:
-            judged = check.answers.model_copy(update={"max_drop": deploy.max_drop})
-            again = check.model_copy(update={"answers": judged, "verdict": verdict(check.prompts, judged)})
-            if again != check:
-                record(chosen.version, again)
-            return again
-    return None
+    same = (check for check in chosen.version.parity() if (check.subject, check.sha256) == (export.name, export.sha256))
+    found = next((check for check in same if _of_the_same_question(chosen, check)), None)
+    if found is None or found.answers is None:
+        return found
+    judged = found.answers.model_copy(update={"max_drop": chosen.task.deploy.max_drop})
+    today = found.model_copy(update={"answers": judged, "verdict": verdict(found.prompts, judged)})
+    if today != found:
+        record(chosen.version, today)
+    return today
+
+
+def _of_the_same_question(chosen: Subject, check: ParityCheck) -> bool:
+    """Whether a check asked as many prompts, and held answers against the results that are there."""
+    asked = check.prompts.asked if check.prompts else 0
+    if asked != min(chosen.task.deploy.prompts, len(chosen.test)):
+        return False
+    if check.made < answer_check.evaluated(chosen).created:
+        return False
+    kept = check.answers
+    return kept is None or (kept.metric, kept.rows) == (answer_check.metric(chosen), len(chosen.test))
 
 
 def _refuse_other_bytes(folder: TaskFolder, export: Export) -> None:
