@@ -49,6 +49,7 @@ COMMANDS = {
     "history": f"{_ROOM}.history:history",
     "compare": f"{_ROOM}.compare:compare",
     "export": f"{_ROOM}.export:export",
+    "predict": f"{_ROOM}.predict:predict",
     "deploy": f"{_ROOM}.deploy:deploy",
     "deployments": f"{_ROOM}.deploy:deployments",
     "undeploy": f"{_ROOM}.deploy:undeploy",

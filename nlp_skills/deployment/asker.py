@@ -77,52 +77,20 @@ class Asker:
             raise RuntimeError("the scorer left a row without an answer")
         return [one for one in found if one is not None]
 
-    def each(self, rows: Sequence[Row]) -> Iterator[tuple[int, Prediction]]:
-        """A row's place and its answer as soon as it is there, in any order.
+    def each(self, rows: Sequence[Row], *, first: int = 0) -> Iterator[tuple[int, Prediction]]:
+        """A row's number and its answer as soon as it is there, in any order; `first` is the number of the first row.
 
         Raises:
             Invalid, Unavailable: as `answers`; no row is asked before all were seen to be whole.
         """
-        for place, row in enumerate(rows):
-            self.check(row, place)
-        questions = [Question(place, self.chosen.renderer.messages(row)) for place, row in enumerate(rows)]
+        for number, row in enumerate(rows, first):
+            refuse(row, self.fields, number)
+        questions = [Question(number, self.chosen.renderer.messages(row)) for number, row in enumerate(rows, first)]
         try:
             yield from self._asked(questions, self.way)
         except NoGrammar:
             # It is raised before anything is asked: the way is then free, as an evaluation has it too.
             yield from self._asked(questions, "free")
-
-    def check(self, row: Row, place: int = 0) -> None:
-        """Refuse a row that cannot be asked; `place` counts from 0.
-
-        Raises:
-            Invalid: it is no object, or lacks a field of the template.
-        """
-        if not isinstance(row, Mapping):
-            raise Invalid(
-                _("row {row} is not an object", row=place + 1),
-                cause=brief(row),
-                mend=_("give an object with the fields {fields}", fields=", ".join(self.fields)),
-            )
-        missing = [name for name in self.fields if name not in row]
-        if missing:
-            raise Invalid(
-                _("row {row} lacks the field {name}", row=place + 1, name=missing[0]),
-                cause=_("it has: {fields}", fields=", ".join(brief(str(one)) for one in [*row][:_FIELDS_SHOWN])),
-                mend=_("the template shows: {fields}", fields=", ".join(self.fields)),
-            )
-        for name in self.fields:
-            try:
-                json.dumps(row[name], ensure_ascii=False, allow_nan=False).encode()
-            except (TypeError, ValueError, RecursionError) as error:
-                raise Invalid(
-                    _(
-                        "row {row} cannot be asked: the field {name} is nothing that JSON can hold",
-                        row=place + 1,
-                        name=name,
-                    ),
-                    cause=cut(str(error), 200),
-                ) from error
 
     @cached_property
     def fields(self) -> list[str]:
@@ -205,3 +173,33 @@ class Asker:
             return Prediction(said, probabilities=answer.probabilities)
         read = None if answer.predicted is None or answer.raw is None else self.chosen.renderer.parse(answer.raw)
         return Prediction(read, answer.probability, answer.probabilities, answer.raw, bool(answer.cut))
+
+
+def refuse(row: Any, fields: Sequence[str], number: int = 0) -> None:
+    """Refuse a row that cannot be asked: `fields` are those of the template, `number` counts from 0.
+
+    Raises:
+        Invalid: it is no object, lacks a field, or has something in one that no text can hold.
+    """
+    wanted = ", ".join(fields)
+    if not isinstance(row, Mapping):
+        raise Invalid(
+            _("row {row} is not an object", row=number + 1),
+            cause=brief(row),
+            mend=_("give an object with the fields {fields}", fields=wanted),
+        )
+    for name in fields:
+        if name not in row:
+            raise Invalid(
+                _("row {row} lacks the field {name}", row=number + 1, name=name),
+                cause=_("it has: {fields}", fields=", ".join(brief(str(one)) for one in [*row][:_FIELDS_SHOWN])),
+                mend=_("the template shows: {fields}", fields=wanted),
+            )
+        try:
+            json.dumps(row[name], ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise Invalid(
+                _("row {row}: the field {name} holds something that is no text", row=number + 1, name=name),
+                cause=cut(str(error), 200),
+                mend=_("give an object with the fields {fields}", fields=wanted),
+            ) from error

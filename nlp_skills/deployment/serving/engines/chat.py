@@ -194,11 +194,15 @@ def _message(given: Any, place: str) -> Message:
     role = "system" if given["role"] == "developer" else str(given["role"])
     content = given.get("content")
     if isinstance(content, list):
-        parts = [one.get("text") if isinstance(one, dict) and one.get("type") == "text" else None for one in content]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        parts = [one["text"] for one in content if _is_text(one)]
+        content = "".join(parts) if len(parts) == len(content) else None
     if not isinstance(content, str) or not _whole(content):
         raise Refused(_("the content of a message is text"), f"{place}.content")
     return {"role": role, "content": content}
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _whole(text: str) -> bool:
