@@ -117,10 +117,12 @@ def _file(chosen: Subject, source: Path, target: Path, engine: str, *, again: bo
 
 def _lines(predictor: Predictor, *, as_json: bool) -> None:
     """Answer standard input line by line, each as soon as it is there."""
+    import sys
+
     from nlp_skills.deployment import predicting
 
     predictions = []
-    for said in predicting.of_lines(predictor, click.get_text_stream("stdin")):
+    for said in predicting.of_lines(predictor, sys.stdin.buffer):
         if as_json:
             predictions.append(said.as_json())
         else:

@@ -201,23 +201,23 @@ def refuse(chosen: Subject, row: Row) -> None:
     asker.refuse(row, chosen.fields)
 
 
-def of_lines(predictor: Predictor, given: Iterable[str]) -> Iterator[Prediction]:
-    """The answer to each line as it comes: a text where the prompt has one field, else a JSON object. Blank ones are
-    passed over.
+def of_lines(predictor: Predictor, given: Iterable[bytes]) -> Iterator[Prediction]:
+    """The answer to each line as it comes: a text where the prompt has one field, else a JSON object.
+
+    Blank lines are passed over.
 
     Raises:
         Invalid: a line is no row; the lines before it were answered.
     """
     alone = len(predictor.fields) == 1
     for number, line in enumerate(given):
-        text = line.rstrip("\r\n")
-        if not text.strip():
+        if not line.strip():
             continue
         try:
-            row = {predictor.fields[0]: text} if alone else lines.parse(text.encode("utf-8", "surrogateescape"))
+            row = {predictor.fields[0]: line.decode().rstrip("\r\n")} if alone else lines.parse(line)
         except (ValueError, RecursionError) as error:
             raise Invalid(
-                _("line {line} is no JSON object", line=number + 1),
+                _("line {line} cannot be read", line=number + 1),
                 cause=": ".join(lines.parse_fault(error)),
                 mend=_("give an object with the fields {fields}", fields=", ".join(predictor.fields)),
             ) from error

@@ -78,6 +78,15 @@ class Said:
     completion_tokens: int
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What goes back: a status and an object, or the events of a stream."""
+
+    status: int
+    body: dict[str, Any] | None = None
+    events: Iterator[bytes] | None = None
+
+
 def error_body(message: str, param: str | None = None, code: str | None = None, *, kind: str) -> dict[str, Any]:
     """An error in OpenAI's form."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

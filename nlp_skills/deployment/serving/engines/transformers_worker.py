@@ -64,6 +64,10 @@ class Network:
             self._network.delete_adapter(name)
         return []
 
+    def settled(self, _request: Request) -> Any:
+        """Nothing, once all that was asked before is answered."""
+        return []
+
     def likelihood(self, request: Request) -> Any:
         """How likely each answer is after each question."""
         found = self._active(request).likelihood(_questions(request), request["answers"])
