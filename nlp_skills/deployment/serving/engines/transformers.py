@@ -16,7 +16,7 @@ from typing import Any
 
 from nlp_skills import extras
 from nlp_skills.data.render import Renderer
-from nlp_skills.deployment.serving.engines import chat
+from nlp_skills.deployment.serving.engines import chat as chats
 from nlp_skills.deployment.serving.engines.worker import Worker
 from nlp_skills.errors import Invalid, Problem, Unavailable
 from nlp_skills.evaluation import model
@@ -90,27 +90,27 @@ class Transformers:
         """
         return Asked(version, self._one(version))
 
-    async def chat(self, version: str, body: dict[str, Any]) -> chat.Reply:
+    async def chat(self, version: str, body: dict[str, Any]) -> chats.Reply:
         """OpenAI's chat completion. The text comes at once, so that a stream of it has few events."""
         try:
-            asked = chat.read(body)
+            asked = chats.read(body)
             said = await asyncio.to_thread(self._said, version, asked)
-        except chat.Refused as refused:
-            return chat.Reply(refused.status, refused.body)
+        except chats.Refused as refused:
+            return chats.Reply(refused.status, refused.body)
         except Invalid as problem:
-            refused = chat.Refused(problem.message + (f": {problem.cause}" if problem.cause else ""), "messages")
-            return chat.Reply(refused.status, refused.body)
+            because = f"{problem.message}: {problem.cause}" if problem.cause else problem.message
+            return chats.Reply(400, chats.Refused(because, "messages").body)
         named = str(body.get("model") or version)
         if asked.stream:
-            return chat.Reply(200, events=chat.chunks(said, named, usage=asked.usage))
-        return chat.Reply(200, chat.completion(said, named))
+            return chats.Reply(200, events=chats.chunks(said, named, usage=asked.usage))
+        return chats.Reply(200, chats.completion(said, named))
 
-    def _said(self, version: str, asked: chat.Asked) -> chat.Said:
+    def _said(self, version: str, asked: chats.Asked) -> chats.Said:
         one = self._one(version)
         messages = one.renderer.conversation(asked.messages)
         sampling = asked.sampling.model_dump(mode="json")
         (found,) = one.worker.ask("chat", version=version, questions=[[0, messages]], sampling=sampling)
-        return chat.Said(found["text"], found["cut"], found["prompt_tokens"], found["completion_tokens"])
+        return chats.Said(found["text"], found["cut"], found["prompt_tokens"], found["completion_tokens"])
 
     def _one(self, version: str) -> _Loaded:
         found = self._loaded.get(version)

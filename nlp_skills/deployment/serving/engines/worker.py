@@ -122,7 +122,7 @@ class Worker:
     def _ended(self) -> Unavailable:
         return Unavailable(
             _("the process that holds the model has ended"),
-            cause=self._last_words(),
+            cause=self._last_words() or _("it ended with {code}", code=self.process.poll()),
             mend=_("look at the memory it needs"),
         )
 
