@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from conftest import Ran
-from fake_ollama import FakeOllama, Llamas
+from fake_ollama import FakeOllama, Llamas, Model
 
 from nlp_skills import files
 from nlp_skills.deployment import parity
+from nlp_skills.deployment.ollama.scorer import Ollama
+from nlp_skills.deployment.ollama.server import Server
 from nlp_skills.evaluation import model
+from nlp_skills.evaluation.answering.scorer import Question
 from nlp_skills.schema import yaml
 from nlp_skills.schema.deployment import Export, Exports
+from nlp_skills.schema.task import OutputFormat
+from nlp_skills.schema.version import Sampling
 from nlp_skills.workspace import deployments
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -130,10 +138,8 @@ def test_other_parameters_make_it_anew_without_sending_the_file(task: TaskFolder
 
 
 def test_a_name_that_is_anothers_is_refused(task: TaskFolder, ollama: FakeOllama, cli: Cli) -> None:
-    cli("deploy", "sentiment", "--to", "ollama")
     for name in ("sentiment:v2", "sentiment:latest"):
-        kept = ollama.models[name]
-        ollama.models[name] = type(kept)("sha256:" + "0" * 64, {})
+        ollama.models[name] = Model("sha256:" + "0" * 64, {})
         ran = cli("deploy", "sentiment", "--to", "ollama")
         assert ran.code == 1 and f"{name} is another model" in ran.err and f"ollama rm {name}" in ran.err
         assert ollama.models[name].digest == "sha256:" + "0" * 64
@@ -261,6 +267,33 @@ def test_a_task_whose_name_no_server_knows_asks_for_one(task: TaskFolder, ollama
     assert ran.code == 1 and "情感分析" in ran.err and "deploy.model" in ran.err
     ran = cli("deploy", "sentiment", "--to", "ollama", "--model", "../etc")
     assert ran.code == 1 and not ollama.uploads
+
+
+def test_json_is_asked_for_within_its_schema_and_without_thinking(task: TaskFolder, ollama: FakeOllama) -> None:
+    output = OutputFormat.model_validate(
+        {"type": "json", "schema": {"label": {"type": "string", "enum": ["positive", "negative"]}}}
+    )
+    server = Server(ollama.address)
+    assert server.send(task.root / "models/gguf/sentiment-v2-f32.gguf", sha256(task, "v2"))
+    assert not server.send(task.root / "models/gguf/sentiment-v2-f32.gguf", sha256(task, "v2"))
+    server.create("other:v2", "m.gguf", sha256(task, "v2"), {"system": "Be brief."})
+    scorer = Ollama(server, "other:v2", sha256(task, "v2"), output, think=False)
+    assert scorer.ways == ("constrained", "free")
+    asked = [Question(row, [{"role": "user", "content": f"Row {row}?"}]) for row in range(3)]
+    said = {one.row: json.loads(one.text) for one in scorer.generate(asked, Sampling(max_new_tokens=40), output)}
+    assert set(said) == {0, 1, 2} and all(one["label"] in ("positive", "negative") for one in said.values())
+    assert {chat["think"] for chat in ollama.chats} == {False}
+    shown = server.rendered("other:v2", asked[0].messages, think=False)
+    assert shown is not None and shown.startswith("<|im_start|>system\nBe brief.<|im_end|>")
+    server.close()
+
+
+def test_what_is_no_ollama_server_is_said(task: TaskFolder, cli: Cli, tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
+        ran = cli("deploy", "sentiment", "--to", "ollama", "--host", f"http://127.0.0.1:{other.server_address[1]}")
+        other.shutdown()
+    assert ran.code == 1 and "is no Ollama server" in ran.err and "--host" in ran.err
 
 
 def test_an_older_server_is_told_a_template_that_says_the_same(task: TaskFolder, ollama: FakeOllama, cli: Cli) -> None:

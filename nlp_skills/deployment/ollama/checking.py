@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from nlp_skills import files, progress
 from nlp_skills.data.render import Message, tokenise
@@ -19,6 +19,7 @@ from nlp_skills.evaluation.answering.scorer import Answer
 from nlp_skills.evaluation.subject import Subject
 from nlp_skills.i18n import _
 from nlp_skills.schema.deployment import Export, ParityCheck, PromptParity
+from nlp_skills.workspace import deployments
 
 
 class _Untold(Exception):
@@ -59,15 +60,20 @@ class Checking:
         return found
 
     def known(self) -> ParityCheck | None:
-        """An earlier check of the same file under the same name, since the version was evaluated."""
-        results = self.chosen.version.results()
-        for one in self.chosen.version.parity():
-            if (one.engine, one.subject, one.sha256) == ("ollama", self.name, self.export.sha256):
-                return one if results is not None and one.made >= results.created else None
+        """An earlier check of the same file at the same server, since the version was evaluated."""
+        chosen, wanted = self.chosen, ("ollama", self.name, self.export.sha256)
+        here = ("ollama", self.name, self.server.address)
+        if not any((one.target, one.name, one.where) == here for one in deployments.load(chosen.folder)):
+            return None
+        results = chosen.version.results()
+        for one in chosen.version.parity():
+            if (one.engine, one.subject, one.sha256) == wanted and one.answers and results:
+                newer = one.made >= results.created
+                return one if newer and one.answers.max_drop == chosen.task.deploy.max_drop else None
         return None
 
     @property
-    def _place(self) -> Any:
+    def _place(self) -> Path:
         return self.chosen.folder.state / f"parity-{self.chosen.version.name}-ollama"
 
     def _prompts(self) -> PromptParity | None:

@@ -61,8 +61,8 @@ def _context(going: Going, chosen: Subject, tokenizer: Any) -> int:
     texts = (chosen.renderer.prompt_after(tokenizer, chosen.renderer.conversation(prompt)) for prompt in prompts)
     needed = max((len(tokenise(tokenizer, text)) for text in texts), default=0) + chosen.sampling.max_new_tokens
     wanted = max(_LEAST_CONTEXT, 1 << (needed - 1).bit_length())
-    most = _settings(going, "config.json")
-    read = most.get("max_position_embeddings") or (most.get("text_config") or {}).get("max_position_embeddings")
+    known = _settings(going, "config.json")
+    read = known.get("max_position_embeddings") or (known.get("text_config") or {}).get("max_position_embeddings")
     return min(wanted, int(read)) if read else wanted
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,9 +49,10 @@ class Modelfile:
         return {name: value for name, value in told.items() if value is not None}
 
     def same(self, shown: dict[str, Any]) -> bool:
-        """Whether a server that shows this of a model was told the same. A template it found itself is its own."""
+        """Whether a server that shows this of a model was told the same; what it found besides by itself is its own."""
         parameters, stop = _read(str(shown.get("parameters") or ""))
-        if {name: float(value) for name, value in self.parameters.items()} != parameters or set(self.stop) != stop:
+        told = ((str(value), parameters.get(name, "")) for name, value in self.parameters.items())
+        if set(self.stop) != stop or not all(_equal(*one) for one in told):
             return False
         if (self.system or "") != (shown.get("system") or ""):
             return False
@@ -72,27 +75,21 @@ def _quoted(text: str) -> str:
     return f'"""{text}"""'
 
 
-def _read(shown: str) -> tuple[dict[str, float], set[str]]:
+def _equal(ours: str, theirs: str) -> bool:
+    try:
+        return math.isclose(float(ours), float(theirs), rel_tol=1e-6)
+    except ValueError:
+        return ours == _unquoted(theirs)
+
+
+def _read(shown: str) -> tuple[dict[str, str], set[str]]:
     """Parameters as a server shows them: a name, spaces and a value a line, texts in quotes with escapes."""
-    numbers: dict[str, float] = {}
-    stop: set[str] = set()
-    for line in shown.splitlines():
-        name, _space, value = line.partition(" ")
-        value = value.strip()
-        if name == "stop":
-            stop.add(_unquoted(value))
-            continue
-        try:
-            numbers[name] = float(value)
-        except ValueError:
-            # Not one of ours.
-            numbers[name] = float("nan")
-    return numbers, stop
+    named = [line.partition(" ") for line in shown.splitlines()]
+    values = [(name, value.strip()) for name, _space, value in named]
+    return dict(values), {_unquoted(value) for name, value in values if name == "stop"}
 
 
 def _unquoted(value: str) -> str:
-    import json
-
     try:
         return str(json.loads(value))
     except ValueError:

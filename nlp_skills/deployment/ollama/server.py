@@ -19,7 +19,7 @@ _KNOCK, _PATIENCE = 5.0, 900.0
 _CHUNK = 1 << 20
 _BLOB = re.compile(r"^FROM .*sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
 _HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
-_LATER = (401, 403)
+_NO_KEY = (401, 403)
 
 
 class Server:
@@ -98,7 +98,7 @@ class Server:
                 return False
             size = path.stat().st_size
             label = _("send {file} to {host}, MB", file=path.name, host=self.address)
-            with progress.bar(label, -(-size // _CHUNK)) as bar:
+            with progress.bar(label, _chunks(size)) as bar:
                 headers = {"content-type": "application/octet-stream", "content-length": str(size)}
                 self._told(self._http.post(f"/api/blobs/{digest}", content=_pieces(path, bar), headers=headers))
         return True
@@ -163,11 +163,11 @@ class Server:
                 if part.total and part.digest != at:
                     stack.close()
                     at, moved = part.digest, 0
-                    title = f"{label}: {lines.cut(str(part.status), 40)}"
-                    bar = stack.enter_context(progress.bar(title, int(part.total)))
+                    title = f"{label}: {lines.cut(str(part.status), 40)}, MB"
+                    bar = stack.enter_context(progress.bar(title, _chunks(part.total)))
                 if part.total and part.completed:
-                    bar.advance(int(part.completed) - moved)
-                    moved = int(part.completed)
+                    bar.advance(_chunks(part.completed) - moved)
+                    moved = _chunks(part.completed)
                 done = part.status == "success"
         if not done:
             raise _lost(self.address, _("it ended before it was done"))
@@ -190,7 +190,7 @@ class Server:
             yield
         except ollama.ResponseError as error:
             raise self._refused(error, name, pushing) from error
-        except (httpx.TimeoutException, httpx.TransportError, ConnectionError, httpx.HTTPError) as error:
+        except (httpx.HTTPError, httpx.StreamError, ConnectionError) as error:
             raise _lost(self.address, str(error) or type(error).__name__) from error
         except ValueError as error:
             raise _lost(self.address, _("its answer cannot be read")) from error
@@ -212,7 +212,7 @@ class Server:
             )
         if pushing and any(word in low for word in ("unauthor", "denied", "permission", "access", "not signed in")):
             return _unsigned(name, said)
-        if status in _LATER:
+        if status in _NO_KEY:
             return (
                 _unsigned(name, said)
                 if pushing
@@ -249,6 +249,10 @@ def digest(shown: dict[str, Any]) -> str | None:
     """The hash of the file that a model at a server is made of, as it tells it; None where it does not."""
     found = _BLOB.search(str(shown.get("modelfile") or ""))
     return f"sha256:{found[1]}" if found else None
+
+
+def _chunks(size: int) -> int:
+    return -(-int(size) // _CHUNK)
 
 
 def _pieces(path: Path, bar: progress.Bar) -> Iterator[bytes]:
