@@ -1,4 +1,4 @@
-"""Run a command in a child process and kill it (SIGKILL) before its n-th change of the file system.
+"""Run a command in a child process and kill it (SIGKILL) before its n-th change of the file system, or after a time.
 
 The children are forked by one small program of its own (this file): a fork of the test process, which may hold a
 language model by now, would copy the pages of all that each time.
@@ -13,6 +13,7 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,19 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 def run_until(write: int, root: Path, arguments: list[str]) -> int:
     """The command's exit code, or -9 when it was killed before change number `write` (from 0) in `root`."""
-    wanted = {
-        "write": write, "root": str(root), "arguments": arguments, "cwd": str(Path.cwd()), "environ": dict(os.environ),
-    }  # fmt: skip
+    return _asked(arguments, write=write, root=str(root))
+
+
+def run_for(seconds: float, arguments: list[str]) -> int:
+    """The command's exit code, or -9 when it was killed after so many seconds."""
+    return _asked(arguments, seconds=seconds)
+
+
+def _asked(arguments: list[str], **wanted: Any) -> int:
+    about = {"arguments": arguments, "cwd": str(Path.cwd()), "environ": dict(os.environ), **wanted}
     server = _server()
     assert server.stdin is not None and server.stdout is not None
-    server.stdin.write(json.dumps(wanted) + "\n")
+    server.stdin.write(json.dumps(about) + "\n")
     server.stdin.flush()
     return int(server.stdout.readline())
 
@@ -48,11 +56,24 @@ def _serve() -> None:
     for stream in (1, 2):
         os.dup2(silent, stream)
     for line in sys.stdin:
+        wanted = json.loads(line)
         child = os.fork()
         if child == 0:
-            _in_child(json.loads(line))
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        os.write(answers, f"{code}\n".encode())
+            _in_child(wanted)
+        os.write(answers, f"{_ended(child, wanted.get('seconds'))}\n".encode())
+
+
+def _ended(child: int, seconds: float | None) -> int:
+    """A child's exit code; where it is given so many seconds, it is killed after them."""
+    until = time.monotonic() + (seconds or 0)
+    while time.monotonic() < until:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    if seconds is not None:
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _import_everything() -> None:
@@ -63,7 +84,7 @@ def _import_everything() -> None:
         for module in pkgutil.walk_packages([str(Path(nlp_skills.__path__[0], place))], f"nlp_skills.{place}."):
             if ".templates" not in module.name:
                 importlib.import_module(module.name)
-    for name in ("filelock", "ruamel.yaml", "ruamel.yaml.scalarstring", "rich.table", "rich.console"):
+    for name in ("filelock", "ruamel.yaml", "ruamel.yaml.scalarstring", "rich.table", "rich.console", "sqlalchemy"):
         importlib.import_module(name)
 
 
@@ -77,7 +98,7 @@ def _in_child(wanted: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(wanted["environ"])
         os.chdir(wanted["cwd"])
-        left, root = wanted["write"], wanted["root"]
+        left, root = wanted.get("write", -1), wanted.get("root")
 
         def hook(event: str, details: tuple[Any, ...]) -> None:
             nonlocal left
@@ -86,7 +107,8 @@ def _in_child(wanted: dict[str, Any]) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
                 left -= 1
 
-        sys.addaudithook(hook)
+        if root is not None:
+            sys.addaudithook(hook)
         code = frame.run(cli, wanted["arguments"])
     finally:
         os._exit(code)
