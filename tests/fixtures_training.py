@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from conftest import LABELS, reviews, write_rows
 
 from nlp_skills.schema import yaml
 from nlp_skills.schema.training import Config
+from nlp_skills.training import run
+from nlp_skills.training import train as training
 from nlp_skills.training.job import Job
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 
@@ -65,3 +69,18 @@ def job_of(config: Config, root: Path) -> Job:
         micro_batch=config.batch_size,
         accumulation=config.gradient_accumulation,
     )
+
+
+def stopped(folder: TaskFolder, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Begin to train v1 and be told to stop in the middle, as by Ctrl-C, after a step."""
+    record = run.Recorder.step
+
+    def step(self: run.Recorder, number: int, *figures: Any) -> None:
+        record(self, number, *figures)
+        if number == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Recorder, "step", step)
+        status = training.train(folder)
+    assert (status.state, status.step) == ("interrupted", at)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import LABELS, write_rows
+from fixtures_training import stopped
 from tiny import QUESTION
 
 from nlp_skills.evaluation import asked
 from nlp_skills.evaluation.model import load
 from nlp_skills.evaluation.scores import sheet
-from nlp_skills.training import adapters, artefact, base_model, device, run, selection
+from nlp_skills.training import adapters, artefact, base_model, device, selection
 from nlp_skills.training import train as training
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -132,21 +131,6 @@ def trained(folder: TaskFolder, monkeypatch: pytest.MonkeyPatch) -> Any:
         assert training.train(folder).state == "completed"
     (model,) = saved_models
     return model
-
-
-def stopped(folder: TaskFolder, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """Begin to train v1 and be told to stop in the middle, as by Ctrl-C, after a step."""
-    record = run.Recorder.step
-
-    def step(self: run.Recorder, number: int, *figures: Any) -> None:
-        record(self, number, *figures)
-        if number == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run.Recorder, "step", step)
-        status = training.train(folder)
-    assert (status.state, status.step) == ("interrupted", at)
 
 
 def start_of(folder: TaskFolder) -> Any:

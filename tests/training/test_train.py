@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import Ran, write_rows
-from fixtures_training import moved_reviews
+from fixtures_training import moved_reviews, stopped
 
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.schema import yaml
@@ -232,24 +232,16 @@ def test_a_killed_run_is_seen_as_dead_and_goes_on_from_its_checkpoint(ready: Rea
     assert int(again.reason.rpartition(" ")[2]) >= 10, "the first steps were not done again"
 
 
-def test_a_checkpoint_of_other_data_is_refused_and_again_starts_over(ready: Ready, cli: Callable[..., Ran]) -> None:
+def test_a_checkpoint_of_other_data_is_refused_and_again_starts_over(
+    ready: Ready, cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = ready(train=24, epochs=3)
-    stop_at(folder, 4)
+    stopped(folder, monkeypatch, at=4)
     write_rows(folder.split("train"), moved_reviews(24, start=200))
     ran = cli("train", folder.root)
     assert ran.code == 1
     assert "data/train.jsonl" in ran.err and "--again" in ran.err
     assert cli("train", folder.root, "--again").code == 0
-
-
-def stop_at(folder: TaskFolder, step: int) -> None:
-    """Interrupt a training in this process, as Ctrl-C would, at a step."""
-    program = start(folder)
-    version = folder.version("v1")
-    wait_for(lambda: len(run.metrics(version)) >= step, program)
-    program.send_signal(signal.SIGTERM)
-    program.communicate(timeout=60)
-    assert program.returncode == 130
 
 
 def test_a_full_disk_fails_in_words_and_the_task_can_go_on(ready: Ready, cli: Callable[..., Ran]) -> None:
