@@ -114,7 +114,7 @@ def read(body: dict[str, Any]) -> Asked:
     if not isinstance(options, dict):
         raise Refused(_("{name} is an object", name="stream_options"), "stream_options")
     return Asked(
-        messages=_messages(body.get("messages")),
+        messages=messages(body.get("messages")),
         sampling=Sampling(
             temperature=temperature,
             top_p=_number(body, "top_p", 0.0, 1.0, 1.0),
@@ -190,7 +190,12 @@ def _number(body: dict[str, Any], name: str, least: float, most: float, otherwis
     return float(value)
 
 
-def _messages(given: Any) -> list[Message]:
+def messages(given: Any) -> list[Message]:
+    """The conversation of a request.
+
+    Raises:
+        Refused: it is none, or has anything but text.
+    """
     if not isinstance(given, list) or not given:
         raise Refused(_("{name} is a list with at least one message", name="messages"), "messages")
     return [_message(one, f"messages[{place}]") for place, one in enumerate(given)]
