@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,7 +20,8 @@ from fixtures_training import CONFIG
 
 from nlp_skills import files
 from nlp_skills.deployment import export
-from nlp_skills.deployment.export import merging, program, records
+from nlp_skills.deployment.export import merge_program, program, records
+from nlp_skills.deployment.export.merge_program import Gap, Way
 from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.provenance import verify
 from nlp_skills.schema import yaml
@@ -256,10 +258,51 @@ def test_a_program_that_falls_says_its_last_words() -> None:
     assert "KeyError" in str(raised.value.cause)
 
 
-def test_the_merging_module_names_its_program() -> None:
-    import importlib
+class Pretended(merge_program._Merging):
+    """A merging that is told what each way costs."""
 
-    assert importlib.import_module(merging._PROGRAM).main
+    def __init__(self, into: Path, quantization: str | None, costs: dict[str, tuple[float, int]]) -> None:
+        self.into, self.costs, self.measured = into, costs, []
+        self.info = SimpleNamespace(quantization=quantization)  # type: ignore[assignment]
+        self.tell = lambda _step: None
+
+    def _base_folder(self) -> str:
+        return ""
+
+    def _write(self, way: Way, made: Path) -> None:
+        made.mkdir()
+
+    def _compared(self, way: Way, made: Path) -> Gap:
+        return Gap(way, *self.costs[way.name])
+
+
+@pytest.mark.parametrize(
+    ("quantization", "costs", "kept"),
+    [
+        (None, {"base-bfloat16": (0.4, 0)}, "base-bfloat16"),
+        (None, {"base-bfloat16": (0.4, 2), "base-float32": (0.01, 0)}, "base-float32"),
+        # Another rounding than that of 16 bits turns them: the bytes would be for nothing.
+        (None, {"base-bfloat16": (0.4, 2), "base-float32": (0.3, 2)}, "base-bfloat16"),
+        ("nf4", {"base-bfloat16": (1.1, 0), "nf4-bfloat16": (0.1, 0)}, "nf4-bfloat16"),
+        ("nf4", {"base-bfloat16": (0.1, 0), "nf4-bfloat16": (1.1, 0)}, "base-bfloat16"),
+        ("nf4", {"base-bfloat16": (1.1, 3), "nf4-bfloat16": (0.1, 1), "nf4-float32": (0.0, 0)}, "nf4-float32"),
+    ],
+)
+def test_the_nearest_way_is_kept_and_32_bits_only_where_they_help(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quantization: str | None,
+    costs: dict[str, tuple[float, int]],
+    kept: str,
+) -> None:
+    monkeypatch.setattr(merge_program, "_checkpoint_dtype", lambda _base: "bfloat16")
+    merging = Pretended(tmp_path / "into", quantization, costs)
+    merging.into.mkdir()
+
+    assert merging.best().way.name == kept
+
+    assert [path.name for path in merging.into.iterdir()] == [kept]
+    assert {gap.way.name for gap in merging.measured} == set(costs)
 
 
 def _never(*_arguments: Any, **_named: Any) -> Any:
