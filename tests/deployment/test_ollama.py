@@ -296,6 +296,15 @@ def test_what_is_no_ollama_server_is_said(task: TaskFolder, cli: Cli, tmp_path: 
     assert ran.code == 1 and "is no Ollama server" in ran.err and "--host" in ran.err
 
 
+def test_one_that_was_never_evaluated_goes_out_by_force_only(task: TaskFolder, ollama: FakeOllama, cli: Cli) -> None:
+    task.version("v2").results_path.unlink()
+    assert cli("deploy", "sentiment", "--to", "ollama").code == 1 and not ollama.uploads
+    ran = cli("deploy", "sentiment", "--to", "ollama", "--force")
+    assert ran.code == 0 and "not held against the version as it was evaluated" in ran.err
+    assert set(ollama.models) == {"sentiment:v2", "sentiment:latest"} and not ollama.chats
+    assert {entry.forced for entry in deployments.load(task)} == {True}
+
+
 def test_an_older_server_is_told_a_template_that_says_the_same(task: TaskFolder, ollama: FakeOllama, cli: Cli) -> None:
     assert cli("deploy", "sentiment", "--to", "ollama", "--template").code == 0
     template = ollama.models["sentiment:v2"].told["template"]

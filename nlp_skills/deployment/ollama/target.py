@@ -17,6 +17,8 @@ from nlp_skills.deployment.ollama.checking import Checking
 from nlp_skills.deployment.ollama.modelfile import Modelfile
 from nlp_skills.deployment.ollama.server import Server
 from nlp_skills.errors import Invalid
+from nlp_skills.evaluation import subject
+from nlp_skills.evaluation.subject import Subject
 from nlp_skills.i18n import _
 from nlp_skills.schema.deployment import Deployment, Export, ParityCheck
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
@@ -53,9 +55,9 @@ def deploy(
     name = names.of(going.task, model)
     if push:
         names.refuse_push(name)
-    chosen = parity.measured(going.folder, going.version)
+    chosen, measured = _chosen(going)
     export = exporting.gguf(going.folder, going.version, quantization or going.task.deploy.quantization)
-    changed = _changed(going, export)
+    changed = _changed(going, export) if measured else True
     told = making.modelfile(going, chosen, export, template=template)
     own = names.tagged(name, going.version.name)
     folder = making.write(going, told, own)
@@ -64,7 +66,18 @@ def deploy(
             _say_how(server, folder, own, push=push)
             return []
         checking = Checking(chosen, export, server, own, own, making.thinks(going))
-        return _Put(going, export, told, server, name, checking, changed).all(push=push)
+        return _Put(going, export, told, server, name, checking, measured, changed).all(push=push)
+
+
+def _chosen(going: Going) -> tuple[Subject, bool]:
+    """The version, and whether there are results to hold it against; forced, it goes out without."""
+    try:
+        return parity.measured(going.folder, going.version), True
+    except Invalid as problem:
+        if not going.forced:
+            raise
+        progress.notice(_("not held against the version as it was evaluated: {why}", why=problem.message))
+        return subject.asked(going.folder, going.version.name), False
 
 
 def _changed(going: Going, export: Export) -> bool:
@@ -83,7 +96,7 @@ def _judged(going: Going, check: ParityCheck) -> bool:
 
 @dataclass(frozen=True)
 class _Put:
-    """A version at a server that answers. `changed`: its file is forced out already."""
+    """A version at a server that answers. `changed`: its file is forced out already, or was not `measured`."""
 
     going: Going
     export: Export
@@ -91,6 +104,7 @@ class _Put:
     server: Server
     name: str
     checking: Checking
+    measured: bool
     changed: bool
 
     def all(self, *, push: bool) -> list[Deployment]:
@@ -112,20 +126,26 @@ class _Put:
         """Whether it answers there in spite of what the check says."""
         own = self.checking.name
         if self._holds(own):
-            return _judged(self.going, self.checking.known() or self.checking.check())
+            return self._answers_worse(self.checking)
         self._refuse_other(own, _exported(self.going.version))
         aside = f"{own}-{_UNCHECKED}"
         path = files.inside(self.going.folder.root, self.export.path)
         self.server.send(path, self.export.sha256)
         try:
             self.server.create(aside, path.name, self.export.sha256, self.told.request())
-            check = replace(self.checking, asked=aside).check()
-            forced = _judged(self.going, check)
+            forced = self._answers_worse(replace(self.checking, asked=aside))
             self.server.copy(aside, own)
         finally:
             with contextlib.suppress(Exception):
                 self.server.delete(aside)
         return forced
+
+    def _answers_worse(self, checking: Checking) -> bool:
+        """Whether it does and is forced; of one that was not measured nobody knows."""
+        if not self.measured:
+            return True
+        known = checking.known() if checking.asked == checking.name else None
+        return _judged(self.going, known or checking.check())
 
     def _holds(self, name: str) -> bool:
         shown = self.server.shown(name)
