@@ -76,6 +76,18 @@ class Asking:
         )
         return Given(answers, asked, free)
 
+    def as_before(self, before: Asked | None) -> list[Answer]:
+        """The test rows' answers alone, asked as another round asked them: by its threshold, or in words as it did.
+
+        Raises:
+            Problem: what the scorer raises; the answers until then are kept.
+        """
+        taken_from = before.threshold if before is not None else None
+        way, answers = self._answers(listed=self.chosen.kind != "labels" or taken_from is not None)
+        if taken_from is None or way != "likelihood":
+            return answers
+        return [above(answer, taken_from, least=self.chosen.fewest_labels) for answer in answers]
+
     def _answers(self, *, listed: bool) -> tuple[Way, list[Answer]]:
         """The test rows' answers, and how they were had; `listed`: as shares of lists, where all lists are known."""
         title, chosen = _("evaluate {version}", version=self._name), self.chosen

@@ -74,7 +74,7 @@ def of_export(folder: TaskFolder, version: VersionFolder, export: Export, *, aga
 def _answers(chosen: Subject, engine: _Engine, place: Path, alike: PromptParity) -> AnswerParity | None:
     """None where the engine cannot even be asked, for the fault that its prompts show already."""
     try:
-        given = Asking(chosen, engine.scorer, place).all().answers
+        given = Asking(chosen, engine.scorer, place).as_before(answer_check.evaluated(chosen).asked)
     except Invalid:
         if verdict(alike, None) == "met":
             raise
