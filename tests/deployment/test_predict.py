@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -107,7 +108,7 @@ def test_a_text_is_answered_for_people_and_as_json(
         ([TEXT, "--again"], 2, "--again"),
         (["--field", "body=x"], 2, "text"),
         ([TEXT, "--engine", "llama.cpp"], 1, "nlp-skills export sentiment v2 --gguf q8_0"),
-        ([TEXT, "--version", "v9"], 2, "v9"),
+        ([TEXT, "--version", "v9"], 1, "v9"),
         (["--file", "no.jsonl", "--out", "out.jsonl"], 1, "no.jsonl"),
         (["--file", "rows.xlsx", "--out", "out.jsonl"], 2, ".csv"),
     ],
@@ -133,14 +134,21 @@ def test_a_text_is_no_row_of_two_fields(released: TaskFolder, cli: Callable[...,
     assert "text" in ran.err
 
 
-def test_lines_are_answered_one_by_one(two_versions: Path, tmp_path: Path) -> None:
-    asked = f"{TEXT}\n\nOrder 6: this lens is awful.\n"
-    ran = subprocess.run(
-        [sys.executable, "-m", "nlp_skills.cli.main", "predict", str(two_versions), "-"],
-        input=asked, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    assert [line.split("\t")[0] for line in ran.stdout.splitlines()] == ["positive", "negative"]
+def test_lines_are_answered_one_by_one(
+    released: TaskFolder, asked_here: Predictor, cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say(content: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    say(f"{TEXT}\n\nOrder 6: this lens is awful.\n".encode())
+    ran = cli("predict", "sentiment", "-")
+    assert ran.code == 0
+    assert [line.split("\t")[0] for line in ran.out.splitlines()] == ["positive", "negative"]
+    say(f"{TEXT}\n".encode() + b"\xff\n")
+    ran = cli("predict", "sentiment", "-")
+    assert ran.code == 1
+    assert ran.out.startswith("positive")
+    assert "line 2" in ran.err
 
 
 def test_a_file_is_gone_on_with_where_it_was_cut_off(
