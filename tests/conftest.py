@@ -32,6 +32,7 @@ pytest_plugins = [
     "fixtures_training",
     "fixtures_deployment",
     "fixtures_export",
+    "fixtures_serving",
     "claude_code",
     "launching",
 ]

@@ -50,6 +50,7 @@ COMMANDS = {
     "compare": f"{_ROOM}.compare:compare",
     "export": f"{_ROOM}.export:export",
     "predict": f"{_ROOM}.predict:predict",
+    "serve": f"{_ROOM}.serve:serve",
     "deploy": f"{_ROOM}.deploy:deploy",
     "deployments": f"{_ROOM}.deploy:deployments",
     "undeploy": f"{_ROOM}.deploy:undeploy",

@@ -1,1 +1,4 @@
-"""What answers behind the gateway: llama.cpp, transformers or vLLM, one module each; `engine` says what it must know."""
+"""What answers behind the gateway: llama.cpp, transformers or vLLM, a module each.
+
+`engine` says what each must know to do.
+"""

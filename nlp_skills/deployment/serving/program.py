@@ -1,0 +1,148 @@
+"""The gateway as a program: the port first, then the model, then requests, until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from nlp_skills import extras
+from nlp_skills.deployment.serving import app, switching
+from nlp_skills.deployment.serving.service import Service
+from nlp_skills.deployment.serving.settings import Settings
+from nlp_skills.errors import Problem, Unavailable
+from nlp_skills.i18n import _
+from nlp_skills.workspace.folder import TaskFolder
+
+_log = logging.getLogger("nlp_skills.serving")
+_INTERRUPTED = 130
+Tell = Callable[[Service], None]
+
+
+def serve(folder: TaskFolder, settings: Settings, tell: Tell = lambda _service: None) -> int:
+    """Serve a task until SIGTERM (0) or SIGINT (130); `tell` hears when it is ready.
+
+    Raises:
+        Invalid: no such version, or no model of it.
+        Unavailable: the port is taken, or an extra is missing.
+    """
+    extras.need("serve", "fastapi", "uvicorn")
+    with contextlib.closing(listening(settings)) as listener:
+        settings = replace(settings, port=listener.getsockname()[1])
+        return asyncio.run(_served(folder, settings, listener, tell))
+
+
+def listening(settings: Settings) -> socket.socket:
+    """A socket at the address.
+
+    Raises:
+        Unavailable: it is taken, or not ours to take.
+    """
+    try:
+        family, kind, _proto, _name, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        listener = socket.socket(family, kind)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+            listener.listen(1024)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+    except OSError as error:
+        told = {"host": settings.host, "port": settings.port}
+        if error.errno == errno.EADDRINUSE:
+            mend = _("choose another: --port N; or see what is there: ss -ltnp 'sport = :{port}'", **told)
+            raise Unavailable(_("port {port} of {host} is taken", **told), mend=mend) from error
+        raise Unavailable(
+            _("cannot listen at port {port} of {host}", **told),
+            cause=error.strerror or str(error),
+            mend=_("choose another: --port N, --host ADDRESS"),
+        ) from error
+
+
+async def _served(folder: TaskFolder, settings: Settings, listener: socket.socket, tell: Tell) -> int:
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+    ended_by: list[int] = []
+
+    def end(number: int) -> None:
+        ended_by.append(number)
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number)
+    await run(folder, settings, listener, ending, tell)
+    return _INTERRUPTED if signal.SIGINT in ended_by else 0
+
+
+async def run(
+    folder: TaskFolder, settings: Settings, listener: socket.socket, ending: asyncio.Event, tell: Tell
+) -> None:
+    """Load the model, answer until `ending` is set, finish what is under way, and clear up.
+
+    Raises:
+        Invalid, Unavailable: as `serve`.
+    """
+    import uvicorn
+
+    service = Service.of(folder, settings)
+    try:
+        if await _unless_ended(service.start(service.first), ending):
+            config = uvicorn.Config(
+                app.create(service, settings),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=max(1, int(settings.grace_s)),
+            )
+            await _answering(service, uvicorn.Server(config), listener, ending, tell)
+    finally:
+        # What answers is gone from the record first, so that nobody is sent here.
+        with contextlib.suppress(Problem):
+            await asyncio.to_thread(switching.take_away, folder, settings.address)
+        await service.close()
+
+
+async def _unless_ended(work: object, ending: asyncio.Event) -> bool:
+    """Whether the work was done before the end came; a problem of it is raised."""
+    task, end = asyncio.ensure_future(work), asyncio.ensure_future(ending.wait())  # type: ignore[call-overload]
+    await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
+    end.cancel()
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Problem):
+        await task
+    return False
+
+
+async def _answering(service: Service, server: Any, listener: socket.socket, ending: asyncio.Event, tell: Tell) -> None:
+    """Answer requests until the end comes; what is under way then is finished."""
+    # Signals are ours to hear.
+    server.capture_signals = contextlib.nullcontext
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not running.done():
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(switching.put, service, service.pool.active)
+    following = asyncio.create_task(switching.followed(service))
+    try:
+        tell(service)
+        over = asyncio.create_task(ending.wait())
+        await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        server.should_exit = True
+        await running
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
