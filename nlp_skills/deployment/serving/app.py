@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 from nlp_skills import __version__, extras
-from nlp_skills.deployment.serving import page, reading, shapes, switching
+from nlp_skills.deployment.serving import before, page, reading, shapes, switching
+from nlp_skills.deployment.serving.answering import ASGI
+from nlp_skills.deployment.serving.keys import Keys
+from nlp_skills.deployment.serving.metrics import Figures
 from nlp_skills.deployment.serving.reading import Refused
 from nlp_skills.deployment.serving.service import Chatting, Service
 from nlp_skills.deployment.serving.settings import Settings
 from nlp_skills.errors import Invalid, Problem, Usage
 from nlp_skills.i18n import _
 
-ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 VERSION_HEADER = "x-nlp-skills-version"
 _RETRY = {"retry-after": "2"}
 # What any call may be answered with by what stands before it.
@@ -27,15 +29,11 @@ def create(service: Service, settings: Settings) -> ASGI:
     Raises:
         Unavailable: the extra is missing.
     """
-    return _before(_inner(service, settings), service, settings)
+    figures = Figures(service.pool)
+    return before.stacked(_inner(service, settings, figures), settings, Keys(settings), figures)
 
 
-def _before(app: ASGI, _service: Service, _settings: Settings) -> ASGI:
-    """Keys, limits, figures and logs, each an ASGI application around the next."""
-    return app
-
-
-def _inner(service: Service, settings: Settings) -> Any:
+def _inner(service: Service, settings: Settings, figures: Figures) -> Any:
     extras.need("serve", "fastapi", "uvicorn")
     from fastapi import FastAPI
     from fastapi.exceptions import RequestValidationError
@@ -52,6 +50,7 @@ def _inner(service: Service, settings: Settings) -> Any:
     # Request is looked up by name when routes are added.
     for add in (_task, _versions, _openai, _health):
         add(app, service, settings)
+    _figures(app, figures)
 
     def failed(request: Any, refused: Refused) -> Any:
         openai = request.url.path.startswith("/v1/")
@@ -244,6 +243,22 @@ def _health(app: Any, service: Service, _settings: Settings) -> None:
             path, call, summary=summary, response_model=shapes.Health, responses=_errors(503), tags=["health"]
         )
     app.add_api_route("/docs", docs, include_in_schema=False)
+
+
+def _figures(app: Any, figures: Figures) -> None:
+    from starlette.responses import Response
+
+    async def metrics() -> Any:
+        return Response(figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    app.add_api_route(
+        "/metrics",
+        metrics,
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "The figures."}, **_errors()},
+        tags=["health"],
+    )
 
 
 def _existing(service: Service, version: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What is known of a request afterwards: a line of JSON and the figures. What users wrote is in neither, unless asked."""
+"""What is known of a request afterwards: a line of JSON, and figures. What users wrote is in neither, unless asked."""
 
 from __future__ import annotations
 
