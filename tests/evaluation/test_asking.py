@@ -17,13 +17,14 @@ import pytest
 import torch
 from conftest import LABELS, Ran, reviews, write_rows
 
-from nlp_skills.evaluation import generation, likelihood
+from nlp_skills.evaluation import generation, likelihood, subject
 from nlp_skills.evaluation.answering import candidates, constrained, threshold
 from nlp_skills.evaluation.answering.ask import above
 from nlp_skills.evaluation.answering.scorer import Answer
+from nlp_skills.evaluation.asking import Asking
 from nlp_skills.schema import kinds, yaml
 from nlp_skills.schema.task import OutputFormat
-from nlp_skills.schema.version import Sampling
+from nlp_skills.schema.version import Asked, Sampling
 from nlp_skills.workspace import lock
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -239,6 +240,12 @@ def test_labels_come_with_probabilities_that_add_up_the_lists_they_stand_in(
     for label, share in row["probabilities"].items():
         expected = sum(float(part) for part, labels in zip(shares, lists, strict=True) if label in labels)
         assert share == pytest.approx(expected, abs=1e-4)
+    # Asked as another round was, its threshold decides, whatever valid would say.
+    before = Asked(way="likelihood", backend="transformers", model="v1", threshold=0.0)
+    given = Asking(subject.choose(folder, "v1"), scorer, folder.state / "again").as_before(before)
+    for row, answer in zip(predictions(folder), given, strict=True):
+        assert answer.predicted == sorted(label for label, share in row["probabilities"].items() if share >= 0)
+    assert any(row["predicted"] != answer.predicted for row, answer in zip(predictions(folder), given, strict=True))
 
 
 def test_a_snapshot_counts_each_label_of_a_row(made: Make, tiny_base: Path) -> None:
