@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from nlp_skills.deployment.asker import Asker
 from nlp_skills.deployment.predicting import Predictor
 from nlp_skills.errors import Invalid
 from nlp_skills.evaluation import predictions, subject
+from nlp_skills.evaluation.answering.scorer import Likely, Said, Way
 from nlp_skills.schema import yaml
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -260,3 +262,62 @@ def test_a_row_that_is_too_long_or_no_text_is_refused(loaded: Predictor) -> None
 def test_an_archived_task_is_not_asked(released: TaskFolder, cli: Callable[..., Ran]) -> None:
     yaml.change(released.task_path, {("status",): "archived"})
     assert cli("predict", "sentiment", TEXT).code == 1
+
+
+class Told:
+    """A fake of a scorer, which says of each answer what it was told to."""
+
+    backend = model = fingerprint = "told"
+    ways: tuple[Way, ...] = ("likelihood", "constrained", "free")
+
+    def __init__(self, shares: dict[str, float], text: str = "") -> None:
+        self.shares, self.text = shares, text
+        self.drawn: list[Any] = []
+
+    def likelihood(self, questions: Any, answers: Any) -> Iterator[Likely]:
+        for one in questions:
+            yield Likely(one.row, [math.log(self.shares.get(text, 1e-9)) for text in answers], "", 0.0)
+
+    def generate(self, questions: Any, sampling: Any, output: Any) -> Iterator[Said]:
+        self.drawn.append(sampling)
+        for one in questions:
+            yield Said(one.row, self.text, "", 0.0, probability=0.5)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def several_labels(released: TaskFolder) -> TaskFolder:
+    """The task, as if v2 had learnt to give a list of labels, and was best at a threshold of 0.3."""
+    items = {"type": "string", "enum": ["a", "b", "c"]}
+    form = {"type": "json", "schema": {"labels": {"type": "array", "items": items}}}
+    yaml.change(released.task_path, {("output_format",): form})
+    version = released.version("v2")
+    info = json.loads(version.model_info_path.read_text())
+    version.model_info_path.write_text(json.dumps({**info, "output_format": form}))
+    results = json.loads(version.results_path.read_text())
+    results["asked"] = {"way": "likelihood", "backend": "transformers", "model": "v2", "threshold": 0.3}
+    version.results_path.write_text(json.dumps({**results, "kind": "labels"}))
+    return released
+
+
+def test_of_several_labels_those_above_the_versions_threshold_are_given(several_labels: TaskFolder) -> None:
+    told = Told({'{"labels": ["a"]}': 0.5, '{"labels": ["b"]}': 0.35, '{"labels": ["c"]}': 0.1})
+    (said,) = Asker(subject.asked(several_labels), told).answers([{"text": "x"}])
+    assert said.answer == {"labels": ["a", "b"]}
+    assert said.probabilities is not None
+    assert said.probabilities["c"] < 0.3
+
+
+def test_without_the_rows_that_list_its_answers_a_version_says_them(several_labels: TaskFolder) -> None:
+    shutil.rmtree(several_labels.root / "data")
+    results = json.loads(several_labels.version("v2").results_path.read_text())
+    results["asked"]["sampling"] = {"max_new_tokens": 77}
+    several_labels.version("v2").results_path.write_text(json.dumps(results))
+    told = Told({}, '{"labels": ["c", "a"]}')
+    (said,) = Asker(subject.asked(several_labels), told).answers([{"text": "x"}])
+    assert said.answer == {"labels": ["c", "a"]}
+    assert [one.max_new_tokens for one in told.drawn] == [77]
+    (unread,) = Asker(subject.asked(several_labels), Told({}, "nonsense")).answers([{"text": "x"}])
+    assert (unread.answer, unread.raw) == (None, "nonsense")

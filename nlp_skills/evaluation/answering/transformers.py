@@ -119,9 +119,9 @@ class Scorer:
         needed = len(prompts[longest]) + longest_answer
         if limit and needed > limit:
             raise Invalid(
-                _("a test row needs {needed} tokens and the model reads {limit}", needed=needed, limit=limit),
+                _("a row needs {needed} tokens and the model reads {limit}", needed=needed, limit=limit),
                 cause=_("it is row {row}", row=questions[longest].row + 1),
-                mend=_("shorten the row in data/test.jsonl, or choose a base model with a longer context"),
+                mend=_("shorten the row, or choose a base model with a longer context"),
             )
 
     def _timed(self, batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
