@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,6 +38,15 @@ _ENGINES = ("auto", "llama.cpp", "transformers", "vllm")
 @frame.option("--quantization", metavar="NAME", help=N_("Of the GGUF file for llama.cpp, as export makes it."))
 @frame.option("--keep", type=click.IntRange(1, 64), default=2, help=N_("So many versions stay loaded."))
 @frame.option("--grace", "grace_s", type=click.FloatRange(0, 3600), default=30.0, help=N_("Seconds to finish in."))
+@frame.option(
+    "--keys",
+    "keys_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=N_("API keys, as hashes; the task's own otherwise."),
+)
+@frame.option("--cors", "cors_origins", metavar="ORIGIN", multiple=True, help=N_("Pages that may call it."))
+@frame.option("--log-texts", is_flag=True, help=N_("Log the texts of requests too."))
 @frame.option("--admin-anywhere", is_flag=True, help=N_("Serve administration elsewhere than on this machine too."))
 @frame.option("--detach", is_flag=True, help=N_("Start it as a process of its own, and return when it answers."))
 @frame.json_option

@@ -97,14 +97,12 @@ def move(folder: TaskFolder, entry: Deployment, version: VersionFolder) -> bool:
         deployments.put(folder, moved)
     until = time.monotonic() + _LOADING
     while time.monotonic() < until:
-        told = _versions(entry.name)
-        if told is None:
-            return False
-        if told["active"] == version.name:
+        if _active(entry.name) == version.name:
             return True
-        refused = told.get("refused") or {}
-        if refused.get("version") == version.name:
-            progress.notice(": ".join(str(refused[part]) for part in ("message", "cause") if refused.get(part)))
+        written = [one for one in deployments.load(folder) if (one.target, one.name) == ("api", entry.name)]
+        if not written or written[0].version != version.name:
+            # It could not be loaded: the gateway wrote down what answers instead.
+            progress.notice(_("{name} stays with {version}; its log says why", name=entry.name, version=entry.version))
             return False
         time.sleep(_LOOK_SECONDS)
     return False
@@ -181,21 +179,21 @@ def _predicted(chosen: Subject, said: dict[str, Any]) -> Any:
 def _running(folder: TaskFolder, address: str) -> Deployment | None:
     """This task's gateway at an address, where it answers."""
     known = [one for one in deployments.load(folder) if (one.target, one.name) == ("api", address)]
-    told = _versions(address) if known else None
-    return known[0] if told is not None and told.get("task") == folder.root.name else None
+    told = _told(address) if known else {}
+    return known[0] if told.get("task") == folder.root.name else None
 
 
-def _versions(address: str) -> dict[str, Any] | None:
+def _told(address: str) -> dict[str, Any]:
+    """What a gateway says of itself to everybody; nothing where it does not answer."""
     try:
-        told = starting.get(address, "/api/v1/versions")
+        told = starting.get(address, "/readyz")
     except Problem:
-        return None
-    return told if isinstance(told, dict) and "active" in told else None
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _active(address: str) -> str | None:
-    told = _versions(address)
-    return None if told is None else str(told["active"])
+    return _told(address).get("version")
 
 
 def _engine(settings: Settings) -> str:

@@ -141,7 +141,9 @@ def _versions(app: Any, service: Service, _settings: Settings) -> None:
         return {"task": service.task, "active": active, "engine": engine, "versions": told, "refused": service.refused}
 
     async def rollback(version: str | None = Query(None, max_length=64)) -> Any:
-        return _switched(await _switching(switching.back(service, _existing(service, version) if version else None)))
+        return _switched(
+            await _switching(switching.back(service, _existing(service, version) if version is not None else None))
+        )
 
     async def promote(version: str = Query(max_length=64)) -> Any:
         return _switched(await _switching(switching.promoted(service, _existing(service, version))))
@@ -230,7 +232,7 @@ def _health(app: Any, service: Service, _settings: Settings) -> None:
             raise Refused(
                 503, "not_ready", _("the active version does not answer just now"), _("ask again in a moment")
             )
-        return {"status": "ready", "version": service.pool.active}
+        return {"status": "ready", "task": service.task, "version": service.pool.active}
 
     async def docs() -> Any:
         return HTMLResponse(page.of(app.openapi()))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from nlp_skills import extras
-from nlp_skills.deployment.serving import app, switching
+from nlp_skills.deployment.serving import app, keys, switching
 from nlp_skills.deployment.serving.service import Service
 from nlp_skills.deployment.serving.settings import Settings
 from nlp_skills.errors import Problem, Unavailable
@@ -34,8 +34,21 @@ def serve(folder: TaskFolder, settings: Settings, tell: Tell = lambda _service: 
     """
     extras.need("serve", "fastapi", "uvicorn")
     with contextlib.closing(listening(settings)) as listener:
-        settings = replace(settings, port=listener.getsockname()[1])
+        # A task's own keys hold wherever it is served, unless others are named.
+        guarded = settings.keys_file or keys.place(folder)
+        settings = replace(settings, port=listener.getsockname()[1], keys_file=guarded)
+        keys.refuse_open(settings, keys.Keys(settings))
+        _log_to_stderr()
         return asyncio.run(_served(folder, settings, listener, tell))
+
+
+def _log_to_stderr() -> None:
+    """What happens to versions and engines, a line each, where requests are logged too."""
+    if not _log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        _log.addHandler(handler)
+        _log.setLevel(logging.INFO)
 
 
 def listening(settings: Settings) -> socket.socket:
@@ -106,7 +119,6 @@ async def run(
             )
             await _answering(service, uvicorn.Server(config), listener, ending, tell)
     finally:
-        # What answers is gone from the record first, so that nobody is sent here.
         with contextlib.suppress(Problem):
             await asyncio.to_thread(switching.take_away, folder, settings.address)
         await service.close()
@@ -130,10 +142,10 @@ async def _answering(service: Service, server: Any, listener: socket.socket, end
     """Answer requests until the end comes; what is under way then is finished."""
     # Signals are ours to hear.
     server.capture_signals = contextlib.nullcontext
+    await asyncio.to_thread(switching.put, service, service.pool.active)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not running.done():
         await asyncio.sleep(0.01)
-    await asyncio.to_thread(switching.put, service, service.pool.active)
     following = asyncio.create_task(switching.followed(service))
     try:
         tell(service)

@@ -10,15 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from nlp_skills.data.rows import cut
 from nlp_skills.deployment.asker import Prediction, Row
 from nlp_skills.deployment.serving.engines import choosing
 from nlp_skills.deployment.serving.pool import Pool, Seat, refuse_down
 from nlp_skills.deployment.serving.settings import Settings
-from nlp_skills.errors import Problem, Unavailable
+from nlp_skills.errors import Problem, Unavailable, Usage
 from nlp_skills.evaluation import subject
 from nlp_skills.evaluation.subject import Subject
+from nlp_skills.i18n import _
 from nlp_skills.schema.deployment import Deployment
-from nlp_skills.workspace import deployments
+from nlp_skills.workspace import deployments, naming
 from nlp_skills.workspace.folder import TaskFolder
 
 # How long a row waits for an engine that died under it, before it is asked a second time.
@@ -97,6 +99,8 @@ class Service:
         """
         if version is None or version in self.pool.seats:
             return version or self.pool.active
+        if not naming.is_version(version):
+            raise Usage(_("{name} is not a version name", name=cut(version, 64)))
         return subject.asked(self.folder, version).version.name
 
     @property

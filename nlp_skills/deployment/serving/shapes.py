@@ -82,6 +82,7 @@ class Health(BaseModel):
     """Whether it is there, or ready."""
 
     status: str
+    task: str | None = None
     version: str | None = None
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import nlp_skills
 from nlp_skills import files, i18n
 from nlp_skills.data.rows import cut
-from nlp_skills.deployment.serving import program
+from nlp_skills.deployment.serving import keys, program
 from nlp_skills.deployment.serving.settings import Settings
 from nlp_skills.errors import Invalid, Problem, Unavailable, Usage
 from nlp_skills.i18n import _
@@ -163,6 +163,9 @@ def post(address: str, path: str, body: Any = None, *, seconds: float = 600.0) -
 
 
 def _asked(request: urllib.request.Request, seconds: float = _ASKED_SECONDS) -> Any:
+    told = os.environ.get(keys.ADMIN_VARIABLE) or os.environ.get(keys.VARIABLE) or ""
+    if key := told.partition(",")[0].strip():
+        request.add_unredirected_header("authorization", f"Bearer {key}")
     try:
         with _opener.open(request, timeout=seconds) as answer:
             return json.load(answer)
@@ -184,9 +187,15 @@ def _message(error: urllib.error.HTTPError) -> str:
 def _arguments(folder: TaskFolder, settings: Settings, port: int) -> Sequence[str]:
     found = ["serve", str(folder.root), "--port", str(port), "--host", settings.host, "--engine", settings.engine]
     found += ["--keep", str(settings.keep), "--grace", str(settings.grace_s)]
-    for name, value in (("--version", settings.version), ("--quantization", settings.quantization)):
+    for name, value in (
+        ("--version", settings.version),
+        ("--quantization", settings.quantization),
+        ("--keys", settings.keys_file and str(settings.keys_file.resolve())),
+        *(("--cors", origin) for origin in settings.cors_origins),
+    ):
         found += [name, value] if value else []
-    return [*found, *(["--admin-anywhere"] if settings.admin_anywhere else [])]
+    found += ["--admin-anywhere"] if settings.admin_anywhere else []
+    return [*found, *(["--log-texts"] if settings.log_texts else [])]
 
 
 def _environment() -> dict[str, str]:

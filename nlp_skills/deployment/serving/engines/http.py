@@ -7,7 +7,7 @@ for it as the gateway for all the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 _HEAD_BYTES = 65_536
@@ -46,7 +46,7 @@ class Client:
         self.host, self.port = host, port
         self._free: list[_Link] = []
 
-    async def post(self, path: str, body: bytes) -> tuple[int, AsyncIterator[bytes]]:
+    async def post(self, path: str, body: bytes) -> tuple[int, AsyncGenerator[bytes]]:
         """The status, and the body piece by piece; whoever stops reading closes it, which ends the request.
 
         Raises:
@@ -88,7 +88,7 @@ class Client:
             link.close()
             raise
 
-    async def _pieces(self, link: _Link, head: _Head) -> AsyncIterator[bytes]:
+    async def _pieces(self, link: _Link, head: _Head) -> AsyncGenerator[bytes]:
         whole = False
         try:
             if head.chunked:

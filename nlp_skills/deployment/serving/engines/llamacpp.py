@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,10 @@ from nlp_skills.workspace.folder import TaskFolder
 _NOT_THEIRS = ("id_slot", "slot_id", "lora", "cache_prompt", "n_cache_reuse")
 
 
+# Of an event in a stream.
+_END = b"\n\n"
+
+
 @dataclass(frozen=True)
 class Reply:
     """As `ChatAnswer`."""
@@ -43,6 +48,11 @@ class _Loaded:
     client: Client
     info: ModelInfo
     renderer: Renderer = field(repr=False)
+
+    @property
+    def told(self) -> bytes:
+        """What the server calls the model: the path of its file, which is nobody's business."""
+        return _told(str(self.scorer.gguf.resolve()))
 
     @property
     def alive(self) -> bool:
@@ -124,17 +134,23 @@ class LlamaCpp:
         sent = json.dumps(self._completed(one, body), ensure_ascii=False).encode("utf-8", "replace")
         try:
             status, pieces = await one.client.post("/v1/chat/completions", sent)
+            named = partial(_named, one.told, _told(body.get("model") or version))
             if status == 200 and body.get("stream") is True:
-                return Reply(200, events=self._events(pieces))
-            return Reply(status, b"".join([piece async for piece in pieces]))
+                return Reply(200, events=self._events(pieces, named))
+            return Reply(status, named(b"".join([piece async for piece in pieces])))
         except Broken as error:
             raise self._gone(error) from error
 
-    async def _events(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _events(self, pieces: AsyncGenerator[bytes], named: Callable[[bytes], bytes]) -> AsyncIterator[bytes]:
+        begun = b""
         try:
-            async with contextlib.aclosing(pieces):  # type: ignore[type-var]
+            async with contextlib.aclosing(pieces):
                 async for piece in pieces:
-                    yield piece
+                    whole, end, begun = (begun + piece).rpartition(_END)
+                    if end:
+                        yield named(whole + end)
+            if begun:
+                yield named(begun)
         except Broken as error:
             raise self._gone(error) from error
 
@@ -176,3 +192,12 @@ class LlamaCpp:
         place = urlsplit(scorer.server.address)
         client = Client(place.hostname or "127.0.0.1", place.port or 80)
         return _Loaded(scorer, client, info, Renderer.from_model_info(info))
+
+
+def _told(name: Any) -> bytes:
+    """The model's name as it stands in JSON; no text of a user can hold that, since its quotes would be escaped."""
+    return b'"model":' + json.dumps(str(name), ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
+def _named(theirs: bytes, ours: bytes, content: bytes) -> bytes:
+    return content.replace(theirs, ours)
