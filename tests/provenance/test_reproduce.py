@@ -34,12 +34,15 @@ def program(*arguments: object, **variables: str) -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-def made(folder: TaskFolder, *, evaluated: bool = True, **variables: str) -> VersionFolder:
-    """Train v1 and, unless told otherwise, evaluate it."""
-    trained = program("train", folder.root, **variables)
+def made(folder: TaskFolder, by: Callable[..., Ran], *, evaluated: bool = True, **variables: str) -> VersionFolder:
+    """Train v1 and, unless told otherwise, evaluate it, by `cli` in this process or by `program` in others.
+
+    What `reproduce` does is in a process of its own anyway.
+    """
+    trained = by("train", folder.root, **variables)
     assert trained.code == 0, trained.err
     if evaluated:
-        assert program("evaluate", folder.root, "--no-base-baseline").code == 0
+        assert by("evaluate", folder.root, "--no-base-baseline").code == 0
     return folder.version("v1")
 
 
@@ -65,7 +68,8 @@ def test_the_same_bytes_come_out_again_and_the_version_itself_is_left_alone(
     # The base model is named as a folder of the task, and must mean the same one from the scratch folder.
     folder = ready(base="models/base", **{**LEARNING, "epochs": 2})
     shutil.copytree(tuned_base, folder.root / "models" / "base")
-    version = made(folder)
+    version = made(folder, program, evaluated=False)
+    assert cli("evaluate", folder.root, "--no-base-baseline").code == 0
     before, task = hashes(version), folder.task_path.read_bytes()
     for split in ("train", "test"):
         folder.split(split).unlink()  # what it was trained on is in the store
@@ -98,7 +102,7 @@ def test_what_is_missing_or_changed_is_named_all_at_once(
     folder = ready(train=24, base=base, epochs=1)
     refused = cli("reproduce", folder.root)
     assert refused.code == 1, "it was never trained"
-    version = made(folder, evaluated=False)
+    version = made(folder, cli, evaluated=False)
     snapshot = version.snapshot()
     assert snapshot is not None
     lost, damaged = (store.blob(folder, snapshot.files[f"data/{name}.jsonl"]) for name in ("train", "valid"))
@@ -139,7 +143,7 @@ def test_other_weights_are_within_noise_where_the_answers_cannot_tell_and_differ
     ready: Ready, cli: Callable[..., Ran]
 ) -> None:
     folder = ready(**LEARNING)
-    version = made(folder)
+    version = made(folder, cli)
 
     def claim(**settings: Any) -> None:
         """Let configuration and record both say something that the model was not trained with."""
@@ -170,7 +174,7 @@ def test_threads_are_those_of_the_record_and_never_evaluated_means_bytes_alone(
     ready: Ready, cli: Callable[..., Ran]
 ) -> None:
     folder = ready(train=24, epochs=1)
-    version = made(folder, evaluated=False, OMP_NUM_THREADS="2")
+    version = made(folder, program, evaluated=False, OMP_NUM_THREADS="2")
     record = lineage.existing(version)
     assert record.run is not None and record.run.threads == 2
     ran = cli("reproduce", folder.root, "v1", "--json", "--keep")
@@ -185,7 +189,7 @@ def test_a_stopped_reproduction_goes_on_and_is_identical_to_a_run_that_was_stopp
 ) -> None:
     folder = ready(train=50, epochs=12, batch_size=5, gradient_accumulation=2, lora=LEARNING["lora"])
     stopped(["train", folder.root], folder.version("v1"))
-    version = made(folder, evaluated=False)
+    version = made(folder, cli, evaluated=False)
     assert "resumed_at" in lineage.existing(version).environment
 
     err = stopped(["reproduce", folder.root, "v1"], VersionFolder(scratch(folder), "v1"))
@@ -222,7 +226,7 @@ def test_two_at_once_are_refused_and_links_are_left_alone(
     from filelock import FileLock
 
     folder = ready(train=24, epochs=1)
-    made(folder, evaluated=False)
+    made(folder, cli, evaluated=False)
     path = folder.root / ".nlp-skills" / "reproduce" / "v1.lock"
     path.parent.mkdir()
     with FileLock(path):
@@ -248,7 +252,7 @@ def test_a_hub_model_is_taken_at_the_recorded_commit(
     (cache / "refs" / "main").write_text(then)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     folder = ready(train=24, epochs=1, base="someone/tiny")
-    version = made(folder, evaluated=False)
+    version = made(folder, program, evaluated=False)
     record = lineage.existing(version)
     assert record.run is not None and record.run.base_model_revision == then
 
@@ -269,7 +273,7 @@ def test_other_packages_need_the_pinned_environment_which_is_made_from_what_was_
     for name, value in uv.items():
         monkeypatch.setenv(name, value)
     folder = ready(train=24, epochs=1)
-    first = made(folder, evaluated=False)
+    first = made(folder, cli, evaluated=False)
     change_record(first, "environment", "peft", value="0.0.1")
     refused = cli("reproduce", folder.root, "v1")
     assert refused.code == 1
@@ -277,7 +281,7 @@ def test_other_packages_need_the_pinned_environment_which_is_made_from_what_was_
     assert "the environment of version v1 was not kept" in refused.err
 
     assert cli("generate", folder.root).code == 0
-    assert program("train", folder.root, "--again").code == 0
+    assert cli("train", folder.root, "--again").code == 0
     version = folder.version("v1")
     shutil.rmtree(folder.root / "vendor")
     (folder.root / "pyproject.toml").unlink()
@@ -301,7 +305,7 @@ def test_without_uv_the_pinned_environment_is_refused(
     ready: Ready, cli: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ready(train=24, epochs=1)
-    made(folder, evaluated=False)
+    made(folder, cli, evaluated=False)
     monkeypatch.delenv("UV", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     refused = cli("reproduce", folder.root, "--environment", "pinned", "--json")
@@ -317,7 +321,7 @@ def test_help_says_what_bit_for_bit_needs(cli: Callable[..., Ran]) -> None:
 
 def test_a_version_whose_model_was_cleaned_up_gets_it_back(ready: Ready, cli: Callable[..., Ran]) -> None:
     folder = ready(epochs=1)
-    version = made(folder, evaluated=False)
+    version = made(folder, cli, evaluated=False)
     assert version.model is not None
     before = lineage.file_hashes(version.model, folder.root)
     lineage.note(version, "cleaned", reason="adapter: nobody keeps it")
