@@ -7,7 +7,7 @@ the reviews of `conftest`, because adapters on a random tied-embedding base cann
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ QUESTION = "Is this review positive, neutral or negative?\n{text}"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def tokenizer(vocabulary: int = 360) -> Any:
-    """A byte-level BPE trained on the reviews; it can spell any other text byte by byte."""
+def tokenizer(vocabulary: int = 360, texts: Sequence[str] = ()) -> Any:
+    """A byte-level BPE trained on the reviews, or on `texts`; it can spell any other text byte by byte."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -47,7 +47,7 @@ def tokenizer(vocabulary: int = 360) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = [QUESTION.format(text=row["text"]) for row in reviews(240)]
+    texts = texts or [QUESTION.format(text=row["text"]) for row in reviews(240)]
     bpe.train_from_iterator([*texts, "user\nassistant\nsystem\n"], trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=512
@@ -56,13 +56,13 @@ def tokenizer(vocabulary: int = 360) -> Any:
     return fast
 
 
-def build(path: Path) -> Path:
+def build(path: Path, *, vocabulary: int = 360, texts: Sequence[str] = ()) -> Path:
     """Write the random model to `path` (config, weights, tokenizer, chat template) and return it."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.set_num_threads(1)
-    fast = tokenizer()
+    fast = tokenizer(vocabulary, texts)
     config = Qwen3Config(
         vocab_size=len(fast),
         hidden_size=128,
