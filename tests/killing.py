@@ -98,7 +98,7 @@ def _in_child(wanted: dict[str, Any]) -> None:
         os.environ.clear()
         os.environ.update(wanted["environ"])
         os.chdir(wanted["cwd"])
-        left, root = wanted.get("write", -1), wanted.get("root")
+        left, root = wanted.get("write", -1), wanted.get("root", "")
 
         def hook(event: str, details: tuple[Any, ...]) -> None:
             nonlocal left
@@ -107,7 +107,7 @@ def _in_child(wanted: dict[str, Any]) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
                 left -= 1
 
-        if root is not None:
+        if root:
             sys.addaudithook(hook)
         code = frame.run(cli, wanted["arguments"])
     finally:
