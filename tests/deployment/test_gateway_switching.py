@@ -120,3 +120,20 @@ def test_versions_that_nobody_asks_are_let_go(servable: TaskFolder) -> None:
             return [one["version"] for one in told["versions"] if one["loaded"]]
 
         _until(lambda: loaded() == ["v2"])
+
+
+def test_versions_on_one_base_share_an_engine_of_transformers(servable: TaskFolder) -> None:
+    from nlp_skills.deployment.serving.settings import Settings
+
+    with gateway(servable, Settings(engine="transformers")) as served:
+        right = {version: _labels(served.address, version) for version in ("v1", "v2")}
+        assert right["v1"] != right["v2"]
+        began = time.monotonic()
+        assert httpx2.post(f"{served.address}/api/v1/rollback", timeout=60).json()["after"] == "v1"
+        assert time.monotonic() - began < 5
+        body = {"model": "sentiment", "messages": [{"role": "user", "content": ROWS[0]["text"]}], "stream": True}
+        found = httpx2.post(f"{served.address}/v1/chat/completions", json=body, timeout=60)
+        assert found.headers["x-nlp-skills-version"] == "v1"
+        assert found.text.rstrip().endswith("data: [DONE]")
+        seats = served.call(lambda: {id(seat.engine) for seat in served.service.pool.seats.values()})
+        assert len(seats) == 1

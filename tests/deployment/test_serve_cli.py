@@ -50,7 +50,8 @@ def _program(folder: TaskFolder, port: int, *more: str) -> Iterator[subprocess.P
 
 
 def _children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """A process that a thread started is that thread's child."""
+    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
 
 
 def _gone(pids: list[int], seconds: float = 20) -> bool:
@@ -111,6 +112,7 @@ def test_told_to_end_it_finishes_what_is_asked_and_leaves_nothing(servable: Task
 def test_engines_end_with_a_gateway_that_is_killed(servable: TaskFolder) -> None:
     with _program(servable, _free()) as process:
         engines = _children(process.pid)
+        assert engines
         process.kill()
         process.wait()
         assert _gone(engines)
