@@ -180,7 +180,7 @@ def _running(folder: TaskFolder, address: str) -> Deployment | None:
     """This task's gateway at an address, where it answers."""
     known = [one for one in deployments.load(folder) if (one.target, one.name) == ("api", address)]
     told = _told(address) if known else {}
-    return known[0] if told.get("task") == folder.root.name else None
+    return known[0] if told.get("task") == folder.task().task_name else None
 
 
 def _told(address: str) -> dict[str, Any]:

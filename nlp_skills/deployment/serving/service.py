@@ -48,11 +48,12 @@ class Chatting:
 
 @dataclass
 class Service:
-    """One task behind one gateway. `refused` is the last switch that could not be made, and why."""
+    """One task behind one gateway. `task` is its name, which is also the model's; `refused` is the last switch that could not be made, and why."""
 
     folder: TaskFolder
     settings: Settings
     pool: Pool
+    task: str
     refused: dict[str, str] | None = None
     # Switches come one after another.
     switching: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -68,12 +69,8 @@ class Service:
             Unavailable: the engine's extra is missing.
         """
         maker = choosing.chosen(folder, settings)
-        return cls(folder, settings, Pool(maker, lambda name: subject.asked(folder, name), settings.keep))
-
-    @property
-    def task(self) -> str:
-        """The task's name, which is also the model's."""
-        return self.folder.root.name
+        pool = Pool(maker, lambda name: subject.asked(folder, name), settings.keep)
+        return cls(folder, settings, pool, folder.task().task_name)
 
     async def start(self, version: str) -> None:
         """Load the version that answers.
