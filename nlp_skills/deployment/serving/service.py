@@ -48,7 +48,10 @@ class Chatting:
 
 @dataclass
 class Service:
-    """One task behind one gateway. `task` is its name, which is also the model's; `refused` is the last switch that could not be made, and why."""
+    """One task behind one gateway. `task` is its name, which is also the model's.
+
+    `refused` is the last switch that could not be made, and why.
+    """
 
     folder: TaskFolder
     settings: Settings
