@@ -22,9 +22,14 @@ _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.sym
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
-def run_until(write: int, root: Path, arguments: list[str]) -> int:
-    """The command's exit code, or -9 when it was killed before change number `write` (from 0) in `root`."""
-    return _asked(arguments, write=write, root=str(root))
+def run_until(
+    write: int, root: Path, arguments: list[str], *, by: signal.Signals = signal.SIGKILL, said: Path | None = None
+) -> int:
+    """The command's exit code, or -9 when it was killed before change number `write` (from 0) in `root`.
+
+    `by` is another signal than SIGKILL; what the command says goes to the file `said`.
+    """
+    return _asked(arguments, write=write, root=str(root), by=by, said=str(said) if said else os.devnull)
 
 
 def run_for(seconds: float, arguments: list[str]) -> int:
@@ -95,6 +100,9 @@ def _in_child(wanted: dict[str, Any]) -> None:
         from nlp_skills.cli.main import cli
 
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        said = os.open(wanted.get("said", os.devnull), os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
         os.environ.clear()
         os.environ.update(wanted["environ"])
         os.chdir(wanted["cwd"])
@@ -104,12 +112,13 @@ def _in_child(wanted: dict[str, Any]) -> None:
             nonlocal left
             if _changes(event, details, root):
                 if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    signal.raise_signal(wanted["by"])
                 left -= 1
 
         if root:
             sys.addaudithook(hook)
         code = frame.run(cli, wanted["arguments"])
+        sys.stdout.flush()
     finally:
         os._exit(code)
 
