@@ -224,12 +224,30 @@ class Far:
         return f"{getpass.getuser()}@127.0.0.1:{self.link.port}"
 
 
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environments that tests have made on the server, which bear their hashes for names."""
+    return tmp_path_factory.mktemp("environments")
+
+
 @pytest.fixture
-def far(sshd_of_session: Sshd, tmp_path: Path) -> Iterator[Far]:
+def far(sshd_of_session: Sshd, tmp_path: Path, environments: Path) -> Iterator[Far]:
     """The session's server. A test that changes or stops it takes one of its own: `Sshd(tmp_path)`."""
     found = Far(sshd_of_session, tmp_path / "home", tmp_path / "far")
     yield found
     found.link.close()
+    if list(found.workdir.glob("envs/*/ready.json")):
+        for path in [*found.workdir.glob("envs/*"), *found.workdir.glob("code/*-*")]:
+            if not (kept := environments / path.relative_to(found.workdir)).exists():
+                shutil.copytree(path, kept, symlinks=True)
+
+
+@pytest.fixture
+def furnished(far: Far, environments: Path) -> Far:
+    """`far` with the environments that earlier tests have made there, for tests that are not about making them."""
+    if any(environments.iterdir()):
+        shutil.copytree(environments, far.workdir, symlinks=True)
+    return far
 
 
 @pytest.fixture

@@ -108,7 +108,10 @@ def test_cut_twenty_times_and_killed_four_times_it_ends_in_the_same_bits(ready: 
     assert cuts >= 20, "it was over before it was cut as often as was wanted"
 
 
-def test_it_goes_on_alone_and_stops_resumes_and_dies_by_name(ready: Ready, far: Far, cli: Cli, tmp_path: Path) -> None:
+def test_it_goes_on_alone_and_stops_resumes_and_dies_by_name(
+    ready: Ready, furnished: Far, cli: Cli, tmp_path: Path
+) -> None:
+    far = furnished
     folder = ready(**ENDLESS)
     send_to(folder, far)
     version = folder.version("v1")
@@ -160,13 +163,14 @@ def test_it_goes_on_alone_and_stops_resumes_and_dies_by_name(ready: Ready, far: 
     assert not half_written(folder)
 
 
-def test_a_full_disk_there_is_named_there_and_here(ready: Ready, far: Far, cli: Cli) -> None:
+def test_a_full_disk_there_is_named_there_and_here(ready: Ready, far: Far, environments: Path, cli: Cli) -> None:
     if os.geteuid():
         pytest.skip("only root can mount a disk")
     far.workdir.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", far.workdir], check=False).returncode:
         pytest.skip("no disk can be mounted here")
     try:
+        shutil.copytree(environments, far.workdir, symlinks=True, dirs_exist_ok=True)
         folder = ready(**ENDLESS)
         send_to(folder, far)
         assert cli("train", folder.root, "--detach").code == 0

@@ -90,7 +90,8 @@ def bits(folder: TaskFolder) -> dict[str, bytes]:
     return found
 
 
-def test_train_evaluate_and_report_are_those_of_this_machine(ready: Ready, far: Far, cli: Cli) -> None:
+def test_train_evaluate_and_report_are_those_of_this_machine(ready: Ready, furnished: Far, cli: Cli) -> None:
+    far = furnished
     folder = ready(**SHORT)
     assert cli("train", folder.root).code == 0
     assert cli("evaluate", folder.root, "--baselines", "majority").code == 0

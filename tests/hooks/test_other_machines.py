@@ -144,8 +144,9 @@ def test_notes_that_are_none_do_no_harm(content: str, task: Path) -> None:
 
 
 def test_the_end_of_a_run_elsewhere_comes_home_by_the_look_and_the_next_event_tells_it(
-    ready: Callable[..., TaskFolder], far: Far, cli: Callable[..., Ran]
+    ready: Callable[..., TaskFolder], furnished: Far, cli: Callable[..., Ran]
 ) -> None:
+    far = furnished
     folder = ready(train=16, epochs=1)
     execution = {"type": "remote_ssh", "host": far.host, "workdir": str(far.workdir), "python": sys.executable}
     yaml.change(folder.task_path, {("execution",): execution})
