@@ -127,6 +127,8 @@ class FakeSky:
         self.prices({"aws": {"A100:1": (3.67, 1.5)}})
         monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("FAKE_SKY", str(folder))
+        # A real machine takes minutes to begin, this one a second.
+        monkeypatch.setattr("nlp_skills.execution.cloud.machine._LOOK_SECONDS", 0.5)
 
     def prices(self, found: dict[str, dict[str, tuple[float, float]]]) -> None:
         (self.folder / "prices.json").write_text(json.dumps(found))
