@@ -330,7 +330,8 @@ def test_a_template_of_ones_own(task: Path, cli: Cli, fake_chat: Callable[..., F
     assert asked.startswith("Reword Order ") and asked.endswith('"} 1')
 
 
-def test_a_server_that_is_not_there_changes_nothing(task: Path, cli: Cli) -> None:
+def test_a_server_that_is_not_there_changes_nothing(task: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nlp_skills.data.llm_providers.RETRIES", 0)
     cli("regenerate")
     before, document = contents(task), (task / "data_source.yaml").read_bytes()
     ran = cli("augment", "--method", "paraphrase", "--model", "m", "--base-url", "http://127.0.0.1:9/v1")
