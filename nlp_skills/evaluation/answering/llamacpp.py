@@ -9,20 +9,22 @@ asked for completions of the prompt that it rendered itself.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import math
 import os
 import queue
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from nlp_skills import extras, files
 from nlp_skills.data import rows as lines
@@ -109,31 +111,48 @@ class _Server:
         except BaseException:
             self.close()
             raise
-        # Whatever proxy there may be, this is not its business.
-        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+        place = urlsplit(self.address)
+        self._place = (place.hostname or "127.0.0.1", place.port)
+        self._links = threading.local()
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """The server's answer.
+        """The server's answer; each thread that asks keeps a connection of its own.
 
         Raises:
             Invalid: it refuses the request.
             Unavailable: it is gone or broken.
         """
-        request = urllib.request.Request(  # noqa: S310
-            self.address + path, json.dumps(body).encode(), {"content-type": "application/json"}
-        )
         try:
-            with self._open(request) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise self._refused(error) from error
-        except (OSError, ValueError) as error:
+            status, answer = self._asked(path, json.dumps(body).encode())
+            told = json.loads(answer)
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise Unavailable(
                 _("llama.cpp has stopped"),
                 file=self.gguf,
                 cause=self.last_words() or str(error),
                 mend=_("look at the memory it needs; answers so far are kept, run this again"),
             ) from error
+        if status >= 400:
+            raise self._refused(told, status)
+        return told
+
+    def _asked(self, path: str, body: bytes) -> tuple[int, bytes]:
+        link: http.client.HTTPConnection | None = getattr(self._links, "one", None)
+        if link is not None:
+            try:
+                return self._exchanged(link, path, body)
+            except (OSError, http.client.HTTPException):
+                # It closes connections that were at rest; whether it is gone, a new one tells.
+                link.close()
+        link = self._links.one = http.client.HTTPConnection(*self._place)
+        link.connect()
+        link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._exchanged(link, path, body)
+
+    def _exchanged(self, link: http.client.HTTPConnection, path: str, body: bytes) -> tuple[int, bytes]:
+        link.request("POST", path, body, {"content-type": "application/json"})
+        answer = link.getresponse()
+        return answer.status, answer.read()
 
     def last_words(self) -> str:
         """The first error the process wrote of, else the end of what it wrote."""
@@ -169,11 +188,11 @@ class _Server:
             raise Invalid(_("llama.cpp cannot load the model"), file=self.gguf, cause=self.last_words(), mend=mend)
         return line.split()[1].rstrip("/")
 
-    def _refused(self, error: urllib.error.HTTPError) -> Problem:
+    def _refused(self, told: Any, status: int) -> Problem:
         try:
-            said = str(json.loads(error.read())["error"]["message"])
-        except (ValueError, KeyError, TypeError, OSError):
-            said = str(error)
+            said = str(told["error"]["message"])
+        except (KeyError, TypeError):
+            said = str(status)
         return Invalid(
             _("llama.cpp refuses a row"), cause=lines.cut(said, 300), mend=_("shorten the row, or give more context")
         )
