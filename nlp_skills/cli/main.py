@@ -51,6 +51,7 @@ COMMANDS = {
     "export": f"{_ROOM}.export:export",
     "predict": f"{_ROOM}.predict:predict",
     "serve": f"{_ROOM}.serve:serve",
+    "serve-key": f"{_ROOM}.serve_key:serve_key",
     "deploy": f"{_ROOM}.deploy:deploy",
     "deployments": f"{_ROOM}.deploy:deployments",
     "undeploy": f"{_ROOM}.deploy:undeploy",

@@ -133,7 +133,8 @@ def _held(going: Going, chosen: Subject, settings: Settings, address: str) -> bo
     if engine == "llama.cpp":
         export = exporting.gguf(going.folder, going.version, settings.quantization or going.task.deploy.quantization)
         prompts, digest = parity.of_export(going.folder, going.version, export).prompts, export.sha256
-    given = [*_answers(chosen, address)]
+    with starting.introduced(going.folder):
+        given = [*_answers(chosen, address)]
     kept = parity.answers(chosen, given, going.task.deploy.max_drop)
     check = ParityCheck(
         subject=address,
