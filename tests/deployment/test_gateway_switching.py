@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import threading
 import time
@@ -10,9 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import pytest
 from conftest import Ran, reviews
+from fixtures_models import USER_CACHE
 from fixtures_serving import Gateway, gateway
 
+from nlp_skills.deployment.serving.settings import Settings
 from nlp_skills.workspace import deployments
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -137,3 +142,31 @@ def test_versions_on_one_base_share_an_engine_of_transformers(servable: TaskFold
         assert found.text.rstrip().endswith("data: [DONE]")
         seats = served.call(lambda: {id(seat.engine) for seat in served.service.pool.seats.values()})
         assert len(seats) == 1
+
+
+def _experiment(folder: TaskFolder) -> None:
+    """v1's model once more, as the experiment v2-exp."""
+    for path in ("versions/v1", "models/adapter/v1"):
+        shutil.copytree(folder.root / path, folder.root / path.replace("v1", "v2-exp"))
+    for path in (folder.version("v2-exp").root).rglob("*"):
+        if path.suffix in (".json", ".yaml") and path.is_file():
+            text = path.read_text(encoding="utf-8").replace("adapter/v1", "adapter/v2-exp")
+            path.write_text(re.sub(r'(version"?: "?)v1\b', r"\1v2-exp", text), encoding="utf-8")
+    folder.version("v2-exp").exports_path.unlink(missing_ok=True)
+
+
+def test_an_experiment_is_promoted_and_answers_under_its_new_name(
+    servable: TaskFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", USER_CACHE)
+    _experiment(servable)
+    with gateway(servable, Settings(engine="transformers", threads=1)) as served:
+        right = _labels(served.address, "v2-exp")
+        refused = httpx2.post(f"{served.address}/api/v1/promote", params={"version": "v1"}, timeout=60)
+        assert refused.status_code == 409 and "not an experiment" in refused.json()["error"]["message"]
+        assert servable.task().version == "v2"
+        found = httpx2.post(f"{served.address}/api/v1/promote", params={"version": "v2-exp"}, timeout=120)
+        assert found.status_code == 200, found.text
+        assert found.json()["after"] == "v3" == servable.task().version
+        told = httpx2.post(f"{served.address}/api/v1/predict", json=ROWS, timeout=60).json()
+        assert told["version"] == "v3" and [one["answer"]["label"] for one in told["predictions"]] == right
