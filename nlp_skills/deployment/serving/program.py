@@ -39,7 +39,17 @@ def serve(folder: TaskFolder, settings: Settings, tell: Tell = lambda _service: 
         settings = replace(settings, port=listener.getsockname()[1], keys_file=guarded)
         keys.refuse_open(settings, keys.Keys(settings))
         _log_to_stderr()
-        return asyncio.run(_served(folder, settings, listener, tell))
+        with asyncio.Runner(loop_factory=_loop()) as runner:
+            return runner.run(_served(folder, settings, listener, tell))
+
+
+def _loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The faster event loop, where it is installed."""
+    if not extras.installed("uvloop"):
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def _log_to_stderr() -> None:
