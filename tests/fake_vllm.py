@@ -1,7 +1,7 @@
 """A fake of `vllm serve`, which wants a GPU: it takes vLLM's command line, speaks its HTTP, and asks the real model.
 
-What it knows of options, requests and replies is what was read in vLLM's source; anything else it refuses. Choices are
-scored where vLLM would hold each token to a grammar.
+It was written by those who wrote the engine, from the same reading: it finds slips, not misreadings. Options and fields
+that it does not know it refuses. Choices are scored where vLLM would hold each token to a grammar.
 """
 
 from __future__ import annotations

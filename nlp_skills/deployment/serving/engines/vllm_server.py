@@ -1,7 +1,7 @@
 """`vllm serve` on a port of this machine alone, with the adapters that are put on it while it runs.
 
-It never ran for real here, which takes a GPU: names of options, of requests and of replies were read in the source of
-vLLM, and the tests talk to a fake that speaks as it does.
+It never ran for real here, which takes a GPU: what completions ask and answer was read in the source of vLLM, options,
+variables and the calls for adapters in its documentation and in programs that use them. The tests talk to a fake.
 """
 
 from __future__ import annotations
