@@ -1,7 +1,9 @@
-"""A fake Hugging Face Hub on the loopback interface: the part of the real HTTP protocol that reading takes.
+"""A fake Hugging Face Hub on the loopback interface: the part of the real HTTP protocol that reading and writing take.
 
 It serves repositories of data sets and models with commits, branches and tags to the real `huggingface_hub` and
-`datasets`. They are filled from Python; private and gated ones answer as the real Hub does without a good token.
+`datasets`. They are filled from Python or by the client; private and gated ones answer as the real Hub does without a
+good token. What is written goes as to the real one: large files first, each by its hash, then a commit. `minihub_write`
+has that half.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import minihub_write
 
 DATE = "2026-01-02T03:04:05.000Z"
 TOKEN = "hf_loopbackToken"
@@ -31,6 +35,7 @@ class Repo:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    large: set[str] = field(default_factory=set)
 
     def commit(self, files: dict[str, bytes], *, branch: str = "main", tag: str | None = None) -> str:
         """A new commit with exactly these files; its sha."""
@@ -55,6 +60,14 @@ class Hub:
     port: int = 0
     repos: dict[str, Repo] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    # Tokens by the account they are of, those of them that may not write, and what large files were sent.
+    accounts: dict[str, str] = field(default_factory=lambda: {TOKEN: "anna"})
+    read_only: set[str] = field(default_factory=set)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    # Bytes there is room for, and how often a connection is still cut: in the middle of a file, or before an answer.
+    room: int | None = None
+    cut_files: int = 0
+    cut_answers: int = 0
 
     @property
     def url(self) -> str:
@@ -85,8 +98,11 @@ def _oid(body: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
 
 
-def _entry(path: str, body: bytes) -> dict[str, Any]:
-    return {"type": "file", "path": path, "size": len(body), "oid": _oid(body)}
+def _entry(path: str, body: bytes, large: Collection[str] = ()) -> dict[str, Any]:
+    known = {"type": "file", "path": path, "size": len(body), "oid": _oid(body)}
+    sha256 = hashlib.sha256(body).hexdigest()
+    lfs = {"oid": sha256, "size": len(body), "pointerSize": 130}
+    return {**known, "lfs": lfs} if sha256 in large else known
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,25 +114,33 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         split = urlsplit(self.path)
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if length else b""
         self.hub.asked.append(f"{self.command} {split.path}")
+        if minihub_write.received(self, split.path):
+            return
+        body = minihub_write.body(self)
+        if minihub_write.answered(self, split.path, body):
+            return
         api = re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/([^/]+)(?:/(.*))?)?", split.path)
         file = re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", split.path)
         found = api or file
         repo = self.hub.repos.get(found[1]) if found else None
         if repo is None or (repo.private and not self._known()):
-            self._refuse(404 if self._known() else 401, "RepoNotFound", "Repository not found")
+            self.refuse(404 if self._known() else 401, "RepoNotFound", "Repository not found")
         elif file:
             self._file(repo, file[2], unquote(file[3]))
         else:
             assert api
             self._api(repo, api[2] or "", api[3] or "", parse_qs(split.query), body)
 
-    do_GET = do_HEAD = do_POST = _answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer
+
+    @property
+    def account(self) -> str | None:
+        """Who asks."""
+        return self.hub.accounts.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
 
     def _known(self) -> bool:
-        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        return self.account is not None
 
     def _api(self, repo: Repo, verb: str, rest: str, query: dict[str, list[str]], body: bytes) -> None:
         if verb == "refs":
@@ -125,34 +149,41 @@ class _Handler(BaseHTTPRequestHandler):
                 key: [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": sha} for name, sha in names.items()]
                 for key, (kind, names) in refs.items()
             }
-            self._json({**made, "converts": []})
+            self.json({**made, "converts": []})
             return
         revision, _slash, path = rest.partition("/")
         sha = repo.resolve(revision or "main")
         if sha is None:
-            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return
         files = repo.commits[sha]
         if verb in ("", "revision"):
-            self._json(_info(repo, sha))
+            self.json(_info(repo, sha))
         elif verb == "tree":
-            self._json(_tree(files, unquote(path), recursive=query.get("recursive", ["false"])[0].lower() == "true"))
+            self.json(
+                _tree(
+                    files,
+                    unquote(path),
+                    large=repo.large,
+                    recursive=query.get("recursive", ["false"])[0].lower() == "true",
+                )
+            )
         elif verb == "paths-info":
             wanted = json.loads(body)["paths"] if body[:1] == b"{" else parse_qs(body.decode()).get("paths", [])
-            entries = [_entry(name, files[name]) for name in wanted if name in files]
+            entries = [_entry(name, files[name], repo.large) for name in wanted if name in files]
             folders = [name for name in wanted if any(path.startswith(f"{name}/") for path in files)]
-            self._json(entries + [{"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in folders])
+            self.json(entries + [{"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in folders])
         else:
-            self._refuse(404, "", f"no such thing here: {verb}")
+            self.refuse(404, "", f"no such thing here: {verb}")
 
     def _file(self, repo: Repo, revision: str, path: str) -> None:
         sha = repo.resolve(revision)
         if repo.gated and not self._known():
-            self._refuse(401, "GatedRepo", f"Access to {repo.name} is restricted. Please log in.")
+            self.refuse(401, "GatedRepo", f"Access to {repo.name} is restricted. Please log in.")
         elif sha is None:
-            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         elif path not in repo.commits[sha]:
-            self._refuse(404, "EntryNotFound", "Entry not found")
+            self.refuse(404, "EntryNotFound", "Entry not found")
         else:
             self._bytes(repo.commits[sha][path], sha)
 
@@ -165,10 +196,10 @@ class _Handler(BaseHTTPRequestHandler):
         start, end = int(wanted[1]), min(int(wanted[2] or len(whole) - 1), len(whole) - 1)
         self._send(206, whole[start : end + 1], {**headers, "Content-Range": f"bytes {start}-{end}/{len(whole)}"})
 
-    def _json(self, value: Any) -> None:
+    def json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def refuse(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Code": code, "X-Error-Message": message, "Content-Type": "application/json"}
         self._send(status, json.dumps({"error": message}).encode(), headers)
 
@@ -199,10 +230,10 @@ def _info(repo: Repo, sha: str) -> dict[str, Any]:
     }
 
 
-def _tree(files: dict[str, bytes], folder: str, *, recursive: bool) -> list[dict[str, Any]]:
+def _tree(files: dict[str, bytes], folder: str, *, large: Collection[str], recursive: bool) -> list[dict[str, Any]]:
     prefix = f"{folder}/" if folder else ""
     below = {path: body for path, body in files.items() if path.startswith(prefix)}
     names = {path[len(prefix) :].partition("/")[0] for path in below if "/" in path[len(prefix) :]}
     folders = [{"type": "directory", "path": prefix + name, "oid": "0" * 40, "size": 0} for name in sorted(names)]
     shown = {path: body for path, body in below.items() if recursive or "/" not in path[len(prefix) :]}
-    return folders + [_entry(path, body) for path, body in sorted(shown.items())]
+    return folders + [_entry(path, body, large) for path, body in sorted(shown.items())]
