@@ -116,6 +116,7 @@ def _as_dict(folder: TaskFolder, done: Deployed, *, dry_run: bool) -> dict[str, 
         "deployed": [entry.model_dump(mode="json", exclude_none=True) for entry in done.entries],
         "overruled": [problem.as_dict() for problem in done.overruled],
         "remarks": done.remarks,
+        **({"would_send": done.plan.as_dict()} if done.plan else {}),
     }
 
 
@@ -124,6 +125,9 @@ def _show(folder: TaskFolder, done: Deployed, *, dry_run: bool) -> None:
         said = {"reason": problem.message}
         frame.warn([_("would be refused: {reason}", **said) if dry_run else _("overruled: {reason}", **said)])
     frame.warn(done.remarks)
+    if done.plan:
+        for line in [*done.plan.lines(), "", done.plan.card]:
+            frame.say(line)
     for entry in done.entries:
         frame.say(_answers(entry))
     if not done.entries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nlp_skills.deployment import gate, records, targets
 from nlp_skills.deployment.going import Going
@@ -13,12 +14,15 @@ from nlp_skills.schema.deployment import Deployment, Target
 from nlp_skills.workspace import deployments
 from nlp_skills.workspace.folder import TaskFolder
 
+if TYPE_CHECKING:
+    from nlp_skills.deployment.huggingface import Plan
+
 
 @dataclass(frozen=True)
 class Deployed:
     """What a deployment did: `entries` answer with the version now, none of them in a dry run or without a server.
 
-    `overruled` is what spoke against it.
+    `overruled` is what spoke against it. `plan` is what would go, in a dry run.
     """
 
     version: str
@@ -27,6 +31,7 @@ class Deployed:
     entries: list[Deployment]
     overruled: list[Problem] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    plan: Plan | None = None
 
 
 def deploy(
@@ -59,9 +64,10 @@ def deploy(
     target = target or task.versioning.deploy_target
     going = Going(folder, task, version, model.info(version), forced=force)
     if dry_run:
-        options["dry_run"] = True
+        plan = targets.plan(target, going, **options)
+        return Deployed(version.name, target, going.active, [], standing.refusals, standing.remarks, plan)
     entries = targets.of(target).deploy(going, **options)
-    if entries and not dry_run:
+    if entries:
         # What was forced and would have passed was not forced.
         entries = [entry.model_copy(update={"forced": entry.forced or bool(standing.refusals)}) for entry in entries]
         records.deployed(going, entries, standing.why)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nlp_skills.deployment.going import Going
+from nlp_skills.errors import Usage
+from nlp_skills.i18n import _
 from nlp_skills.schema.deployment import Deployment, Target
 from nlp_skills.workspace.folder import TaskFolder, VersionFolder
+
+if TYPE_CHECKING:
+    from nlp_skills.deployment.huggingface import Plan
 
 _ROOM = "nlp_skills.deployment"
 _MODULES: dict[Target, str] = {
@@ -38,3 +43,17 @@ class Module(Protocol):
 def of(target: Target) -> Module:
     """The target's module."""
     return cast(Module, importlib.import_module(_MODULES[target]))
+
+
+def plan(target: Target, going: Going, **options: Any) -> Plan:
+    """What a deployment with these options would send.
+
+    Raises:
+        Usage: the target sends nothing away.
+        Invalid, Unavailable: as the target.
+    """
+    if target != "huggingface":
+        raise Usage(_("there is no dry run of {target}: nothing leaves by it", target=target))
+    from nlp_skills.deployment import huggingface
+
+    return huggingface.plan(going, **options)

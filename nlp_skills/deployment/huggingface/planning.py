@@ -37,6 +37,15 @@ class Plan:
         """Bytes of all files."""
         return sum(piece.size for piece in self.pieces)
 
+    def lines(self) -> list[str]:
+        """The files, one a line, with their sum and where they would go."""
+        where = _("private") if self.private else _("public")
+        told = {"name": self.place.name, "where": where, "count": len(self.pieces), "size": size(self.total)}
+        width = max(len(piece.name) for piece in self.pieces)
+        listed = [f"  {piece.name:{width}}  {size(piece.size):>10}" for piece in self.pieces]
+        unmade = [f"  {name:{width}}  {_('made when it is sent')}" for name in self.missing]
+        return [_("would go to {name} ({where}); files: {count}, {size}", **told), *listed, *unmade]
+
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
@@ -97,16 +106,5 @@ def of(going: Going, place: Place, forms: Forms, *, private: bool, token: str | 
 
 def show(planned: Plan) -> None:
     """What would go up, for whoever watches: every file with its size, and the card."""
-    for line in lines(planned):
+    for line in [*planned.lines(), planned.card]:
         progress.notice(line)
-    progress.notice(planned.card)
-
-
-def lines(planned: Plan) -> list[str]:
-    """The files, one a line, with their sum and where they would go."""
-    width = max(len(piece.name) for piece in planned.pieces)
-    where = _("private") if planned.private else _("public")
-    listed = [f"  {piece.name:{width}}  {size(piece.size):>10}" for piece in planned.pieces]
-    unmade = [f"  {name:{width}}  {_('made when it is sent'):>10}" for name in planned.missing]
-    told = {"name": planned.place.name, "where": where, "count": len(planned.pieces), "size": size(planned.total)}
-    return [_("would go to {name} ({where}); files: {count}, {size}", **told), *listed, *unmade]
