@@ -101,7 +101,7 @@ def loaded(address: str, path: str, clients: int, seconds: float, bodies: list[d
 
 def conversations(texts: list[str], model: str) -> list[dict[str, Any]]:
     """As OpenAI's clients ask: short answers, the likeliest each time."""
-    more = {"model": model, "max_tokens": 16, "temperature": 0.0}
+    more = {"model": model, "max_tokens": 8, "temperature": 0.0}
     return [
         {"messages": [{"role": "user", "content": f"Say what you think of this: {text}"}], **more} for text in texts
     ]

@@ -31,6 +31,7 @@ class Behind:
         self.seen: list[str] = []
         self.at_once = self.most = 0
         self.hold: asyncio.Event | None = None
+        self.pieces = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]
@@ -44,6 +45,9 @@ class Behind:
                 raise ValueError(body)
             headers = [(b"content-type", b"text/plain"), (b"x-nlp-skills-version", b"v2")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+            for _piece in range(self.pieces):
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await asyncio.sleep(0.1)
             await send({"type": "http.response.body", "body": b"secret answer"})
         finally:
             self.at_once -= 1
@@ -225,6 +229,18 @@ def test_what_takes_too_long_is_told_so(behind: Behind) -> None:
     found = asked(behind, calls, timeout_s=0.05)
     assert found.status_code == 504 and found.json()["error"]["code"] == "timeout"
     assert behind.at_once == 0, "its place is free again"
+
+
+def test_a_stream_may_take_longer_as_long_as_it_goes_on(behind: Behind) -> None:
+    behind.pieces = 6
+    found = asked(behind, lambda client: client.post(PREDICT), timeout_s=0.4)
+    assert found.status_code == 200 and found.content == b"xxxxxxsecret answer"
+
+
+def test_a_body_as_long_as_allowed_arrives_whole(behind: Behind) -> None:
+    assert (
+        asked(behind, lambda client: client.post(PREDICT, content=b"x" * 1000), max_body_bytes=1000).status_code == 200
+    )
 
 
 def test_the_log_has_a_line_a_request_and_nothing_that_users_wrote(behind: Behind, tmp_path: Path) -> None:
