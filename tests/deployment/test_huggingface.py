@@ -92,27 +92,20 @@ def test_each_version_is_a_tag_with_its_very_bytes_and_main_is_the_active_one(
     assert made and made.model and made.model.hf_repo == REPO
 
 
-def test_others_load_the_version_that_the_tag_says_and_it_answers(
-    released: TaskFolder, hub: minihub.Hub, cli: Cli, tmp_path: Path
+def test_the_code_on_the_card_loads_the_version_and_has_its_answer(
+    released: TaskFolder, hub: minihub.Hub, cli: Cli, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     publish(cli)
-    snapshot(hub, "v2", tmp_path / "v2")
-    info = released.version("v2").model_info()
-    assert info
-    tokenizer = AutoTokenizer.from_pretrained(info.base_model)
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(info.base_model), tmp_path / "v2")
-    asked = info.input_template.replace("{text}", "Order 7919: this camera is awful.")
-    inputs = tokenizer.apply_chat_template(
-        [{"role": "user", "content": asked}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
-    with torch.no_grad():
-        answer = model.generate(**inputs, max_new_tokens=8, do_sample=False)
-    told = tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert told.strip() == "negative"
+    card = snapshot(hub, "v2", tmp_path / "v2")["README.md"].decode()
+    base = Path(str(released.task().training and released.task().training.base_model))
+    # The client of this process knows another Hub since its import, and the base model is a folder.
+    code = card.partition("```python\n")[2].partition("```")[0]
+    assert '"anna/sentiment", revision="v2"' in code and f'"./{base.name}"' in code
+    code = code.replace('"anna/sentiment", revision="v2"', repr(str(tmp_path / "v2")))
+    code = code.replace(f'"./{base.name}"', repr(str(base)))
+    capfd.readouterr()
+    exec(code.replace('{"text": "…"}', '{"text": "Order 7919: this camera is awful."}'), {})
+    assert capfd.readouterr().out.strip() == "negative"
 
 
 def test_again_nothing_is_sent(released: TaskFolder, hub: minihub.Hub, cli: Cli) -> None:

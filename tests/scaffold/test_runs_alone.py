@@ -50,7 +50,7 @@ def test_every_step_of_a_copied_folder(script: Callable[..., Ran], copied: Path,
         assert f"scripts/{path.name}" in shown.out, "the docstring has the exact command"
 
     early = script("06_upload_hf.py")
-    assert early.code == 1 and "04_train.py" in early.err
+    assert early.code == 1 and "no trained model yet" in early.err
     assert script("02_validate_data.py").code == 1, "there is no data yet"
 
     made = script("01_regenerate_data.py", cwd=tmp_path)
@@ -67,11 +67,12 @@ def test_every_step_of_a_copied_folder(script: Callable[..., Ran], copied: Path,
     assert scored.code in (0, 1), scored.err
     assert json.loads((copied / "versions" / "v1" / "results.json").read_text())["test_rows"] > 0
 
-    listed = script("06_upload_hf.py", "--json")
-    assert listed.code == 3
-    paths = [entry["path"] for entry in listed.json["files"]]
-    assert "versions/v1/model_info.json" in paths
-    assert any(name.endswith("adapter_model.safetensors") for name in paths)
+    listed = script("06_upload_hf.py", "--dry-run", "--json")
+    assert listed.code == 0, listed.err
+    paths = {entry["path"] for entry in listed.json["would_send"]["files"]}
+    assert {"README.md", "model_info.json", "adapter_model.safetensors"} <= paths
+    unsent = script("06_upload_hf.py", "--force")
+    assert unsent.code == 3 and "HF_HUB_OFFLINE" in unsent.err
 
     python = copied / ".venv" / "bin" / "python"
     used = subprocess.run(

@@ -36,6 +36,11 @@ class Base:
     licence: str | None = None
     title: str | None = None
 
+    @property
+    def address(self) -> str:
+        """What a library is told to load; a folder that has to be there first, where the Hub has no such model."""
+        return self.name if self.on_hub else f"./{self.title or self.name}"
+
 
 def of(folder: TaskFolder, info: ModelInfo) -> Base:
     """The base model of a version, by what is on this machine; nothing is fetched."""

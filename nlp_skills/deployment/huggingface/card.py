@@ -19,7 +19,7 @@ from nlp_skills.deployment.huggingface.base import Base
 from nlp_skills.deployment.huggingface.cleaning import Cleaner
 from nlp_skills.deployment.huggingface.contents import Forms
 from nlp_skills.deployment.huggingface.names import Place
-from nlp_skills.evaluation import judgement, significance, words
+from nlp_skills.evaluation import judgement, words
 from nlp_skills.evaluation.report_markdown import escaped, table
 from nlp_skills.i18n import _
 from nlp_skills.schema.deployment import ParityCheck
@@ -276,7 +276,7 @@ def _pair(name: str, value: float | None, interval: Interval) -> tuple[str, str]
 def _interval(name: str, interval: Interval) -> str:
     if interval is None:
         return "–"
-    low, high = (significance.bare(name, end) for end in interval)
+    low, high = (words.figure(name, end) for end in interval)
     return f"{low}–{high}"
 
 

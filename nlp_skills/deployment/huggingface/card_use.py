@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nlp_skills import files
 from nlp_skills.i18n import _
+from nlp_skills.schema.task import PLACEHOLDER
 from nlp_skills.schema.version import ModelInfo
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ def sections(told: Told) -> Iterator[str]:
 def _prompt(info: ModelInfo) -> Iterator[str]:
     yield _("The prompt is one message of the user; {fields} are filled in, and nothing else is changed:",
             fields=", ".join(f"`{{{name}}}`" for name in _fields(info)))  # fmt: skip
-    yield _code("text", info.input_template)
-    if info.system_prompt is not None:
+    yield _code("text", _template(info))
+    if info.system_prompt:
         yield _("Before it goes this system message:")
         yield _code("text", info.system_prompt)
     if info.chat_template_kwargs:
@@ -52,28 +54,37 @@ def _prompt(info: ModelInfo) -> Iterator[str]:
         yield _code("json", schema)
 
 
-def _fields(info: ModelInfo) -> list[str]:
-    from nlp_skills.schema.task import PLACEHOLDER
+def _template(info: ModelInfo) -> str:
+    """As it is rendered: without the line break that a file's last line ends with."""
+    return info.input_template.rstrip("\n")
 
+
+def _text(text: str) -> str:
+    """A text in Python."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _fields(info: ModelInfo) -> list[str]:
     return list(dict.fromkeys(PLACEHOLDER.findall(info.input_template)))
 
 
 def _transformers(told: Told) -> str:
     info, place = told.going.info, told.place
-    at = f"{place.repo!r}, revision={place.revision!r}"
+    at = f"{_text(place.repo)}, revision={_text(place.revision)}"
     lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+    if info.quantization and not told.forms.whole:
+        lines[0] = "from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig"
     if told.forms.whole:
         lines += [f"tokenizer = AutoTokenizer.from_pretrained({at})",
                   f"model = AutoModelForCausalLM.from_pretrained({at})"]  # fmt: skip
     else:
         lines = ["from peft import PeftModel", *lines, *_with_adapter(told, at)]
+    lines = ["import re", "", *lines]
     lines += [
         "",
-        f"template = {info.input_template!r}",
+        f"template = {_text(_template(info))}",
         f"row = {json.dumps(dict.fromkeys(_fields(info), '…'), ensure_ascii=False)}",
-        "prompt = template",
-        "for name, value in row.items():",
-        '    prompt = prompt.replace("{" + name + "}", value)',
+        'prompt = re.sub(r"\\{([^\\W\\d]\\w*)\\}", lambda field: row[field[1]], template)',
         f"messages = [{_system(info)}" + '{"role": "user", "content": prompt}]',
         "inputs = tokenizer.apply_chat_template(",
         f'    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True{_kwargs(info)}',
@@ -86,20 +97,22 @@ def _transformers(told: Told) -> str:
 
 def _with_adapter(told: Told, at: str) -> list[str]:
     info, base = told.going.info, told.base
-    where = repr(base.name) + (f", revision={info.base_model_revision!r}" if _pinned(told) else "")
-    comment = [] if base.on_hub else [f"# {_('the base model is not on the Hub under this name; see Training')}"]
+    where = _text(base.address)
+    if _pinned(told):
+        where += f", revision={_text(str(info.base_model_revision))}"
+    elsewhere = _("the base model is not on the Hub under this name: its folder has to be here")
+    comment = [] if base.on_hub else [f"# {elsewhere}"]
     loaded = where
     if info.quantization:
-        comment = ["from transformers import BitsAndBytesConfig", "", *comment]
         loaded += ', quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")'
     tokenizer = [f"tokenizer = AutoTokenizer.from_pretrained({where})"]
     if info.chat_template is not None:
         tokenizer = [
             "from huggingface_hub import hf_hub_download",
             *tokenizer,
-            f"with open(hf_hub_download({told.place.repo!r}, 'chat_template.jinja', "
-            f"revision={told.place.revision!r})) as file:",
-            "    tokenizer.chat_template = file.read()",
+            f'template = hf_hub_download({_text(told.place.repo)}, "chat_template.jinja", '
+            f"revision={_text(told.place.revision)})",
+            'tokenizer.chat_template = open(template, encoding="utf-8").read()',
         ]
     return [*comment, *tokenizer, f"base = AutoModelForCausalLM.from_pretrained({loaded})",
             f"model = PeftModel.from_pretrained(base, {at})"]  # fmt: skip
@@ -110,9 +123,7 @@ def _pinned(told: Told) -> bool:
 
 
 def _system(info: ModelInfo) -> str:
-    if info.system_prompt is None:
-        return ""
-    return f'{{"role": "system", "content": {info.system_prompt!r}}}, '
+    return f'{{"role": "system", "content": {_text(info.system_prompt)}}}, ' if info.system_prompt else ""
 
 
 def _kwargs(info: ModelInfo) -> str:
@@ -135,7 +146,7 @@ def _vllm(told: Told) -> str:
     config = told.going.version.config()
     rank = config.lora.r if config.lora else 16
     pinned = f" --revision {info.base_model_revision}" if _pinned(told) else ""
-    served = f"vllm serve {_shell(told.base.name)}{pinned} --enable-lora --max-lora-rank {_rank(rank)}"
+    served = f"vllm serve {_shell(told.base.address)}{pinned} --enable-lora --max-lora-rank {_rank(rank)}"
     return f"{download}\n{served} --lora-modules {_served(told)}=./model{template}"
 
 
@@ -149,17 +160,15 @@ def _served(told: Told) -> str:
 
 
 def _shell(text: str) -> str:
-    import shlex
-
     return shlex.quote(text)
 
 
 def _request(told: Told) -> dict[str, Any]:
     info = told.going.info
-    system = [{"role": "system", "content": info.system_prompt}] if info.system_prompt is not None else []
+    system = [{"role": "system", "content": info.system_prompt}] if info.system_prompt else []
     request: dict[str, Any] = {
         "model": told.going.model_name,
-        "messages": [*system, {"role": "user", "content": info.input_template}],
+        "messages": [*system, {"role": "user", "content": _template(info)}],
         "temperature": 0,
         "max_tokens": _tokens(told),
     }

@@ -170,6 +170,8 @@ def _records(going: Going, standing: Standing, clean: Cleaner, *, whole: bool) -
     written = going.version.lineage()
     if written is not None:
         told = cleaning.lineage_of(clean, written, {**config, "base_model": info["base_model"]})
+        if standing.results is None:
+            told.pop("results", None)  # of another model than this one
         texts["lineage.yaml"] = yaml.dumps(told).encode()
     return [Piece(name, texts[name], answers=name == "model_info.json") for name in _RECORDS if name in texts]
 

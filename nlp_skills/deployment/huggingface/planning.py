@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nlp_skills import extras, progress
+from nlp_skills import extras
 from nlp_skills.deployment import gate
 from nlp_skills.deployment.going import Going
 from nlp_skills.deployment.huggingface import card, cleaning, contents, names
@@ -102,9 +102,3 @@ def of(going: Going, place: Place, forms: Forms, *, private: bool, token: str | 
         if piece.text is not None:
             cleaning.refuse_leak(clean, piece.name, piece.text, token)
     return Plan(place, private, sorted(pieces, key=lambda piece: piece.name), forms.missing)
-
-
-def show(planned: Plan) -> None:
-    """What would go up, for whoever watches: every file with its size, and the card."""
-    for line in [*planned.lines(), planned.card]:
-        progress.notice(line)

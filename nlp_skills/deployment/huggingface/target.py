@@ -37,7 +37,6 @@ def deploy(
     merged: bool = False,
     gguf: Sequence[Quantization] = (),
     retag: bool = False,
-    dry_run: bool = False,
 ) -> list[Deployment]:
     """Send a version to its repository and tag it there; the main branch is made the active version's.
 
@@ -50,7 +49,6 @@ def deploy(
         merged: the merged model instead of the adapter.
         gguf: quantisations of GGUF files beside it.
         retag: move the version's tag where other files are under it.
-        dry_run: only show what would go; nothing is asked of the Hub.
 
     Raises:
         Invalid: the tag stands for other files, the repository is somebody else's or is seen by others than it
@@ -58,10 +56,6 @@ def deploy(
         Unavailable: no one is logged in, the account may not write there, there is no room or no connection; or an
             extra is missing.
     """
-    options: dict[str, Any] = {"repo": repo, "public": public, "merged": merged, "gguf": gguf}
-    if dry_run:
-        planning.show(planning.plan(going, **options))
-        return []
     extras.need("hub", "huggingface_hub")
     with hubs.opened() as hub:
         account = hub.account
