@@ -63,10 +63,11 @@ def test_only_a_hash_is_kept_and_only_the_owner_reads_it(tmp_path: Path) -> None
         keys.remove(path, "web")
 
 
-def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry", ["1", '{"name": "web", "sha256": "größe"}', '{"name": "web", "sha256": "ABC"}'])
+def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path, entry: str) -> None:
     path = tmp_path / "keys.json"
-    path.write_text('{"keys": [1]}')
-    with pytest.raises(Invalid):
+    path.write_text(f'{{"keys": [{entry}]}}', encoding="utf-8")
+    with pytest.raises(Invalid, match="not a file of API keys"):
         keys.listed(path)
 
 

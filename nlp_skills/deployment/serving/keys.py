@@ -30,6 +30,7 @@ from nlp_skills.workspace.folder import TaskFolder
 VARIABLE, ADMIN_VARIABLE = "NLP_SKILLS_API_KEYS", "NLP_SKILLS_ADMIN_KEYS"
 _PREFIX = "nlps_"
 _NAME = re.compile(r"[\w.-]{1,64}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Set by proxies: whoever they speak for is not on this machine.
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
@@ -94,11 +95,15 @@ def listed(path: Path) -> list[Key]:
         return []
     found = files.read_json(path)
     try:
-        return [
+        known = [
             Key(str(key["name"]), str(key["sha256"]), key.get("admin") is True, key.get("created"))
             for key in found["keys"]
         ]
-    except (TypeError, KeyError, AttributeError) as error:
+        for key in known:
+            if not _SHA256.match(key.sha256):
+                raise ValueError(key.name)
+        return known
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         mend = _("remove it and make the keys anew")
         raise Invalid(_("this is not a file of API keys"), file=path, mend=mend) from error
 

@@ -153,7 +153,11 @@ async def _answering(service: Service, server: Any, listener: socket.socket, end
     """Answer requests until the end comes; what is under way then is finished."""
     # Signals are ours to hear.
     server.capture_signals = contextlib.nullcontext
-    await asyncio.to_thread(switching.put, service, service.pool.active)
+    try:
+        await asyncio.to_thread(switching.put, service, service.pool.active)
+    except Unavailable as problem:
+        # In a container, or as another user than the folder's: what cannot be noted can be answered all the same.
+        _log.warning("what answers here is not noted in the task: %s", problem)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not running.done():
         await asyncio.sleep(0.01)

@@ -12,9 +12,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def start(folder: TaskFolder, settings: Settings) -> Started:
         with open(log, "ab") as stream:
             begins = stream.tell()
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "nlp_skills.cli.main", *_arguments(folder, settings, port)],
+                [sys.executable, "-P", "-m", "nlp_skills.cli.main", *arguments(str(folder.root), replace(settings, port=port))],
                 cwd=folder.root,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
@@ -210,8 +210,9 @@ def _message(error: urllib.error.HTTPError) -> str:
         return str(error)
 
 
-def _arguments(folder: TaskFolder, settings: Settings, port: int) -> Sequence[str]:
-    found = ["serve", str(folder.root), "--port", str(port), "--host", settings.host, "--engine", settings.engine]
+def arguments(task: str, settings: Settings) -> list[str]:
+    """What `nlp-skills` is told so that it serves a task, named or by its path, with these settings."""
+    found = ["serve", task, "--port", str(settings.port), "--host", settings.host, "--engine", settings.engine]
     found += ["--keep", str(settings.keep), "--grace", str(settings.grace_s)]
     for name, value in (
         ("--version", settings.version),
