@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -313,3 +316,35 @@ def test_a_task_by_date_has_a_repository_a_version(released: TaskFolder, hub: mi
     dated = task.model_copy(update={"versioning": task.versioning.model_copy(update={"strategy": "date"})})
     assert naming.of(dated, "2025-01-07", None, "anna") == ("anna/sentiment-2025-01-07", None)
     assert naming.of(dated, "2025-01-07", "org/reviews") == ("org/reviews", "2025-01-07")
+
+
+def test_the_command_line_sends_a_whole_model_as_a_user_has_it_set_up(
+    released: TaskFolder, hub: minihub.Hub, tmp_path: Path
+) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    # The client's newer protocol is left on, as it is where nobody thought of it.
+    variables = {**kept, "HF_ENDPOINT": hub.url, "HF_TOKEN": minihub.TOKEN, "HF_HOME": str(tmp_path / "hf")}
+    command = [
+        sys.executable,
+        "-m",
+        "nlp_skills.cli.main",
+        "deploy",
+        str(released.root),
+        "--to",
+        "huggingface",
+        "--merged",
+    ]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert minihub.TOKEN not in done.stdout + done.stderr
+    files_there = hub.repos[REPO].commits[hub.repos[REPO].tags["v2"]]
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"} <= set(files_there)
+    assert "adapter_config.json" not in files_there
+    info, card = json.loads(files_there["model_info.json"]), files_there["README.md"].decode()
+    assert (info["merged_path"], "adapter_path" in info) == (".", False)
+    assert "vllm serve anna/sentiment --revision v2" in card and "| merged | transformers |" in card
+    (entry, _following) = deployments.load(released)
+    assert entry.artefact == "models/merged/v2"
+    for name, content in files_there.items():
+        if not name.endswith((".safetensors", "tokenizer.json")):
+            assert str(released.root) not in content.decode() and "/tmp/" not in content.decode(), name
