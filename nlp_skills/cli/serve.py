@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -11,9 +11,11 @@ from nlp_skills.cli import frame
 from nlp_skills.i18n import N_, _
 
 if TYPE_CHECKING:
+    from nlp_skills.deployment.serving.settings import Settings
     from nlp_skills.workspace.folder import TaskFolder
 
 _ENGINES = ("auto", "llama.cpp", "transformers", "vllm")
+_KINDS = ("docker", "systemd")
 
 
 @frame.command(
@@ -26,6 +28,8 @@ _ENGINES = ("auto", "llama.cpp", "transformers", "vllm")
         "nlp-skills serve reviews",
         "nlp-skills serve reviews --version v2 --port 8001",
         "nlp-skills serve reviews --engine transformers --detach",
+        "nlp-skills serve reviews --emit docker",
+        "nlp-skills serve reviews --emit systemd --out reviews/deploy/unit --port 8001",
     ],
 )
 @frame.task_argument
@@ -49,13 +53,40 @@ _ENGINES = ("auto", "llama.cpp", "transformers", "vllm")
 @frame.option("--log-texts", is_flag=True, help=N_("Log the texts of requests too."))
 @frame.option("--admin-anywhere", is_flag=True, help=N_("Serve administration elsewhere than on this machine too."))
 @frame.option("--detach", is_flag=True, help=N_("Start it as a process of its own, and return when it answers."))
+@frame.option(
+    "--emit",
+    "kind",
+    type=click.Choice(_KINDS),
+    help=N_("Serve nothing: write the files that run it elsewhere, in a container or by systemd."),
+)
+@frame.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help=N_("Where --emit writes, inside the task folder; deploy/docker or deploy/systemd otherwise."),
+)
 @frame.json_option
-def serve(folder: TaskFolder, version_name: str | None, detach: bool, as_json: bool, **given: Any) -> None:
+def serve(
+    folder: TaskFolder,
+    version_name: str | None,
+    detach: bool,
+    kind: Literal["docker", "systemd"] | None,
+    out: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
     from nlp_skills.deployment.serving import program, starting
     from nlp_skills.deployment.serving.service import Service
     from nlp_skills.deployment.serving.settings import Settings
 
     settings = Settings(version=version_name, **given)
+    if out is not None and kind is None:
+        raise click.UsageError(_("{option} needs {other}", option="--out", other="--emit"))
+    if detach and kind is not None:
+        raise click.UsageError(_("{option} and {other} exclude each other", option="--detach", other="--emit"))
+    if kind is not None:
+        _emit(folder, settings, kind, out, as_json)
+        return
     if detach:
         started = starting.start(folder, settings)
         if as_json:
@@ -76,3 +107,20 @@ def serve(folder: TaskFolder, version_name: str | None, detach: bool, as_json: b
     code = program.serve(folder, settings, tell)
     if code:
         raise SystemExit(code)
+
+
+def _emit(
+    folder: TaskFolder, settings: Settings, kind: Literal["docker", "systemd"], out: Path | None, as_json: bool
+) -> None:
+    from nlp_skills.deployment.serving import emit
+
+    done = emit.emit(folder, settings, kind, out)
+    if as_json:
+        told = {"versions": done.versions, "folder": str(done.place), "files": done.files, "kept": done.kept}
+        frame.emit({"ok": True, "task": folder.root.name, "emit": kind, **told})
+        return
+    for name, state in done.files.items():
+        frame.say(f"{state:10} {frame.shown(done.place / name)}")
+    for name in done.kept:
+        frame.note(_("{name} was changed by hand and stays; what is new is in {name}.new", name=name))
+    frame.say(_("how to go on: {path}", path=frame.shown(done.place / "README.md")))

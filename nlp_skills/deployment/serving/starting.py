@@ -56,6 +56,7 @@ def start(folder: TaskFolder, settings: Settings) -> Started:
     # Said here, where somebody reads it; and a port that is free is chosen once.
     with contextlib.closing(program.listening(settings)) as listener:
         port = listener.getsockname()[1]
+    told = arguments(str(folder.root), replace(settings, port=port))
     log = folder.state / "serve" / f"{port}.log"
     address = Settings(host=settings.host, port=port).address
     try:
@@ -63,7 +64,7 @@ def start(folder: TaskFolder, settings: Settings) -> Started:
         with open(log, "ab") as stream:
             begins = stream.tell()
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "nlp_skills.cli.main", *arguments(str(folder.root), replace(settings, port=port))],
+                [sys.executable, "-P", "-m", "nlp_skills.cli.main", *told],
                 cwd=folder.root,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
