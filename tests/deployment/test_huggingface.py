@@ -219,6 +219,47 @@ def test_rollback_makes_main_the_other_version_without_sending_it(
     assert names(released)[REPO] == "v1"
 
 
+def test_what_another_version_left_goes_and_what_people_added_stays(
+    released: TaskFolder, hub: minihub.Hub, cli: Cli, tmp_path: Path
+) -> None:
+    publish(cli, "v1", "--force")
+    publish(cli)
+    repo = hub.repos[REPO]
+    main = repo.commits[repo.heads["main"]]
+    told = json.loads(main["nlp-skills.json"])
+    told["files"]["sentiment-v2-q8_0.gguf"] = "sha256:0"
+    added = {"sentiment-v2-q8_0.gguf": b"ours", "theirs.gguf": b"a colleague's", "LICENSE": b"mine"}
+    repo.commit({**main, "nlp-skills.json": json.dumps(told).encode(), **added})
+    assert cli("rollback", "sentiment", "v1").code == 0
+    found = snapshot(hub, "main", tmp_path / "main")
+    assert {"theirs.gguf", "LICENSE"} <= set(found) and "sentiment-v2-q8_0.gguf" not in found
+
+
+def test_a_repository_that_was_made_by_hand_and_is_empty_is_filled(
+    released: TaskFolder, hub: minihub.Hub, cli: Cli
+) -> None:
+    hub.repo(REPO, private=True).commit({"README.md": b"mine", ".gitattributes": b""})
+    assert publish(cli).code == 0 and "v2" in hub.repos[REPO].tags
+
+
+def test_two_who_publish_at_once_do_not_undo_each_other(
+    released: TaskFolder, hub: minihub.Hub, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nlp_skills.deployment.huggingface.hub import Hub
+
+    publish(cli, "v1", "--force")
+    send = Hub._send
+
+    def meanwhile(*arguments: object) -> None:
+        send(*arguments)  # type: ignore[arg-type]
+        hub.repos[REPO].commit({"theirs": b"1"})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Hub, "_send", meanwhile)
+        ran = publish(cli)
+    assert ran.code == 1 and "somebody else changed anna/sentiment meanwhile" in ran.err
+
+
 def test_rollback_says_what_the_hub_has_not(released: TaskFolder, hub: minihub.Hub, cli: Cli) -> None:
     publish(cli)
     ran = cli("rollback", "sentiment", "v1")

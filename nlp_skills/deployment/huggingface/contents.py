@@ -119,11 +119,6 @@ def manifest(going: Going, pieces: Iterable[Piece]) -> Piece:
     return Piece(MANIFEST, _json({"task": going.task.task_name, "version": going.version.name, "files": told}))
 
 
-def is_weights(name: str) -> bool:
-    """Whether a file in a repository holds weights, so that it must not be left over from another version."""
-    return name.endswith(_WEIGHTS)
-
-
 def _model(going: Going, forms: Forms, clean: Cleaner) -> list[Piece]:
     if forms.whole and going.info.adapter_path and forms.merged is None:
         return []  # not made yet

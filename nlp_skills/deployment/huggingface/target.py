@@ -27,6 +27,8 @@ from nlp_skills.workspace.folder import TaskFolder, VersionFolder
 _PATIENCE = 600.0
 # So many files of a difference are named.
 _NAMED = 5
+# What a repository that was made by hand begins with.
+_HARMLESS = {contents.CARD, "LICENSE", ".gitignore"}
 
 
 def deploy(
@@ -148,20 +150,19 @@ class _Sending:
         other = _differing(self.plan.pieces, tree)
         if not other or self.retag:
             return not other
-        self._refuse_other(other, tree, tag)
+        self._refuse_other(other, tag)
         told = ", ".join(piece.name for piece in other[:_NAMED])
         progress.notice(_("{tag} is there already, with other notes on it ({names}); --retag renews them",
                           tag=tag, names=told))  # fmt: skip
         return True
 
-    def _refuse_other(self, other: Sequence[Piece], tree: Tree, revision: str) -> None:
+    def _refuse_other(self, other: Sequence[Piece], revision: str) -> None:
         answers = [piece.name for piece in other if piece.answers]
-        left = sorted(name for name in tree if contents.is_weights(name) and name not in self._names)
-        if not answers and not left:
+        if not answers:
             return
         raise Invalid(
             _("{tag} is in {repo} already, with other files", tag=revision, repo=self.repo),
-            cause=_("these differ: {names}", names=", ".join([*answers, *left][:_NAMED])),
+            cause=_("these differ: {names}", names=", ".join(answers[:_NAMED])),
             mend=_("publish it as a new version (nlp-skills new-version), or move the tag, which changes what others "
                    "are given for it: --retag"),
         )  # fmt: skip
@@ -193,13 +194,13 @@ class _Sending:
         tree = self.hub.tree(self.repo, head)
         told = self.hub.manifest(self.repo, head, tree)
         if told and not self.retag:
-            self._refuse_other(_differing(self.plan.pieces, tree), tree, "main")
+            self._refuse_other(_differing(self.plan.pieces, tree), "main")
         self._onto("main", head)
 
     def _refuse_foreign(self, tree: Tree, told: Mapping[str, Any]) -> None:
         """A repository with files that nobody put there from this task is left alone, unless forced."""
         ours = told.get("task") == self.going.task.task_name
-        if ours or not tree or self.going.forced:
+        if ours or (not told and _HARMLESS.issuperset(tree)) or self.going.forced:
             return
         what = _("the model of another task, {task}", task=str(told["task"])) if "task" in told else ", ".join(
             sorted(tree)[:_NAMED]
@@ -228,9 +229,8 @@ def _differing(pieces: Sequence[Piece], tree: Tree) -> list[Piece]:
 
 
 def _left_over(tree: Tree, told: Mapping[str, Any], kept: set[str]) -> list[str]:
-    """What another version of ours left there; weights would be loaded with those that come."""
-    ours = set(told.get("files", ()))
-    return sorted(name for name in tree if name not in kept and (name in ours or contents.is_weights(name)))
+    """What another version of ours left there; what people added stays."""
+    return sorted(name for name in told.get("files", ()) if name in tree and name not in kept)
 
 
 def _record(version: VersionFolder, repo: str) -> None:
