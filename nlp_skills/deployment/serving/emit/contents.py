@@ -66,7 +66,7 @@ def of(folder: TaskFolder, settings: Settings) -> Contents:
         quantization,
         tuple(one.version.name for one in chosen),
         tuple(paths),
-        _labels(chosen[0]),
+        labels(chosen[0]),
         engine == "transformers" and any(one.info.adapter_path and not _own_base(one) for one in chosen),
     )
 
@@ -136,7 +136,7 @@ def _within(folder: TaskFolder, path: Path) -> str:
     return path.relative_to(folder.root).as_posix()
 
 
-def _labels(chosen: Subject) -> str:
+def labels(chosen: Subject) -> str:
     """The different answers of the rows, without the rows: which lists of labels there are is asked of them."""
     if chosen.kind != "labels":
         return ""
