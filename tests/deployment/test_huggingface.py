@@ -242,6 +242,13 @@ def test_a_repository_that_was_made_by_hand_and_is_empty_is_filled(
     assert publish(cli).code == 0 and "v2" in hub.repos[REPO].tags
 
 
+def test_only_who_asks_for_it_is_seen_by_everyone(released: TaskFolder, hub: minihub.Hub, cli: Cli) -> None:
+    assert publish(cli, "--public").code == 0
+    assert not hub.repos[REPO].private
+    ran = publish(cli)
+    assert ran.code == 1 and "is public, and this version is not to be" in ran.err
+
+
 def test_two_who_publish_at_once_do_not_undo_each_other(
     released: TaskFolder, hub: minihub.Hub, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,32 +367,27 @@ def test_a_task_by_date_has_a_repository_a_version(released: TaskFolder, hub: mi
 
 
 def test_the_command_line_sends_a_whole_model_as_a_user_has_it_set_up(
-    released: TaskFolder, hub: minihub.Hub, tmp_path: Path
+    exported: TaskFolder, hub: minihub.Hub, tmp_path: Path
 ) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     # The client's newer protocol is left on, as it is where nobody thought of it.
     variables = {**kept, "HF_ENDPOINT": hub.url, "HF_TOKEN": minihub.TOKEN, "HF_HOME": str(tmp_path / "hf")}
-    command = [
-        sys.executable,
-        "-m",
-        "nlp_skills.cli.main",
-        "deploy",
-        str(released.root),
-        "--to",
-        "huggingface",
-        "--merged",
-    ]
+    command = [sys.executable, "-m", "nlp_skills.cli.main", "deploy", str(exported.root), "--to", "huggingface"]
+    command += ["--merged", "--gguf", "q8_0"]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert minihub.TOKEN not in done.stdout + done.stderr
     files_there = hub.repos[REPO].commits[hub.repos[REPO].tags["v2"]]
     assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"} <= set(files_there)
     assert "adapter_config.json" not in files_there
+    gguf = exported.root / "models" / "gguf" / "sentiment-v2-q8_0.gguf"
+    assert files_there[gguf.name] == gguf.read_bytes()
     info, card = json.loads(files_there["model_info.json"]), files_there["README.md"].decode()
     assert (info["merged_path"], "adapter_path" in info) == (".", False)
     assert "vllm serve anna/sentiment --revision v2" in card and "| merged | transformers |" in card
-    (entry, _following) = deployments.load(released)
+    assert r"| q8\_0 | llama.cpp |" in card and "ollama create sentiment-v2 -f Modelfile" in card
+    (entry, _following) = deployments.load(exported)
     assert entry.artefact == "models/merged/v2"
     for name, content in files_there.items():
-        if not name.endswith((".safetensors", "tokenizer.json")):
-            assert str(released.root) not in content.decode() and "/tmp/" not in content.decode(), name
+        if not name.endswith((".safetensors", ".gguf", "tokenizer.json")):
+            assert str(exported.root) not in content.decode() and "/tmp/" not in content.decode(), name

@@ -76,9 +76,8 @@ def text(told: Told) -> str:
 def _verdict(told: Told) -> Iterator[str]:
     results, standing = told.standing.results, told.standing
     if standing.refusals:
-        yield f"> **{escaped(_('Published although it was refused by the checks before a deployment:'))}** " + " ".join(
-            told.said(f"{problem.message}.") for problem in standing.refusals
-        )
+        said = escaped(_("Published although it was refused by the checks before a deployment:"))
+        yield f"> **{said}** {told.said(standing.why)}"
     if results is None:
         yield f"**{escaped(_('It was not evaluated as it is: no figure here is known.'))}**"
         return

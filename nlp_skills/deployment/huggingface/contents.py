@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Piece:
         """What was made for this; None for a file that is sent as it is."""
         return self.source.decode() if isinstance(self.source, bytes) else None
 
+    @cached_property
     def sha256(self) -> str:
         """Of its bytes, hexadecimal."""
         found = files.sha256_bytes(self.source) if isinstance(self.source, bytes) else files.sha256_file(self.source)
@@ -115,7 +117,7 @@ def collect(going: Going, forms: Forms, standing: Standing) -> list[Piece]:
 
 def manifest(going: Going, pieces: Iterable[Piece]) -> Piece:
     """What the repository's files of ours are, by their hashes; says nothing of when and by whom."""
-    told = {piece.name: f"sha256:{piece.sha256()}" for piece in sorted(pieces, key=lambda piece: piece.name)}
+    told = {piece.name: f"sha256:{piece.sha256}" for piece in sorted(pieces, key=lambda piece: piece.name)}
     return Piece(MANIFEST, _json({"task": going.task.task_name, "version": going.version.name, "files": told}))
 
 

@@ -34,7 +34,7 @@ class Held:
 
     def same(self, piece: Piece) -> bool:
         """Whether it has the same bytes."""
-        return self.digest == (piece.sha256() if self.large else piece.git_hash())
+        return self.digest == (piece.sha256 if self.large else piece.git_hash())
 
 
 Tree = Mapping[str, Held]
