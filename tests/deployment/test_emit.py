@@ -9,10 +9,12 @@ import fnmatch
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ import pytest
 import yaml
 from conftest import Ran
 
-from nlp_skills.deployment.serving.emit import contents, emit, images, units
+from nlp_skills.deployment.serving.emit import contents, emit, images
 from nlp_skills.deployment.serving.settings import Settings
 from nlp_skills.errors import Invalid, Usage
 from nlp_skills.workspace.folder import TaskFolder
@@ -172,6 +174,22 @@ def test_an_image_answers_as_measured_where_it_may_write_nothing(
         assert _said(port, [row for row, _said_then in asked], _KEY) == [said for _row, said in asked]
 
 
+def test_an_image_of_transformers_takes_the_base_model_along(
+    servable: TaskFolder, tuned_base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tuned_base, servable.root / "models/base")
+    path = servable.version("v2").model_info_path
+    path.write_text(path.read_text().replace(json.dumps(str(tuned_base)), '"models/base"'))
+    port, image = _free(), tmp_path / "image"
+    done = emit(servable, Settings(port=port, engine="transformers", version="v2"), "docker")
+    command = _built(servable.root, done.place, image)
+    assert not list(image.rglob("*.gguf"))
+    asked = _recorded(servable, "v2")
+    known = _environment(NLP_SKILLS_API_KEYS=_KEY)
+    with _answering([*(_other_user(image) or []), *command], port, cwd=image / "srv/task", env=known):
+        assert _said(port, [row for row, _said_then in asked], _KEY) == [said for _row, said in asked]
+
+
 def test_what_a_builder_reads_is_safe_and_pinned(servable: TaskFolder, cli: Callable[..., Ran]) -> None:
     done = cli("serve", str(servable.root), "--emit", "docker", "--json")
     assert done.code == 0, done.err
@@ -292,13 +310,35 @@ def test_systemd_finds_nothing_wrong_with_it(released: TaskFolder, name: str) ->
     assert done.returncode == 0, done.stderr
 
 
+_SYSTEMD = Path("/lib/systemd/systemd")
+
+
+@pytest.mark.skipif(not _SYSTEMD.is_file(), reason="there is no systemd here")
+def test_systemd_itself_reads_what_was_meant(released: TaskFolder) -> None:
+    folder = TaskFolder.at(released.root.rename(released.root.with_name("größe 100% \"a'b\\c $HOME")))
+    path, unit = _unit(emit(folder, Settings(), "systemd").place)
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o755)
+        shutil.copy(path, place)
+        # It tells what it would do, to anybody but root.
+        command = [str(_SYSTEMD), "--test", "--system", "--no-pager", f"--unit={path.name}"]
+        if not os.geteuid():
+            command = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *command]
+        known = {**os.environ, "SYSTEMD_UNIT_PATH": f"{place}:", "XDG_RUNTIME_DIR": place, "HOME": place}
+        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=60)
+    _before, found, told = done.stdout.partition(f"-> Unit {path.name}:")
+    if not found:
+        pytest.skip("this systemd does not tell")
+    told = told.partition("-> Unit ")[0]
+    (writable, *_more) = re.findall(r"ReadWritePaths: (/.*)", told)
+    # And where base models are fetched to.
+    assert writable.startswith(f"{folder.root} -/")
+    (line,) = re.findall(r"Command Line: (.*)", told)
+    assert shlex.split(line) == _words(unit["ExecStart"])
+    assert str(folder.root) in shlex.split(line)
+
+
 def test_a_name_that_would_write_settings_of_its_own_is_refused(released: TaskFolder) -> None:
     folder = TaskFolder.at(released.root.rename(released.root.with_name("a\nExecStartPre=x")))
     with pytest.raises(Invalid, match="cannot name"):
         emit(folder, Settings(), "systemd")
-
-
-def test_paths_are_quoted_as_lists_of_paths_are() -> None:
-    assert units.path_quoted("/srv/a b\\c%") == '"/srv/a b\\c%%"'
-    assert units.path_quoted('/a"b') == '"/a"\'"\'"b"'
-    assert units.quoted('a"b\\c%') == '"a\\"b\\\\c%%"'

@@ -37,7 +37,7 @@ def wanted(folder: TaskFolder, settings: Settings, within: str) -> tuple[list[st
             environment=environment,
             # With a colon, a dollar sign is nothing but that.
             command=" ".join(quoted(part) for part in _command(folder, settings)),
-            writable=[path_quoted(path) for path in _writable(folder.root, settings)],
+            writable=[quoted(path) for path in _writable(folder.root, settings)],
             stop_seconds=int(settings.grace_s) + _MORE_SECONDS,
             devices="yes" if settings.engine == "llama.cpp" else "no",
         ),
@@ -87,12 +87,6 @@ def _specified(part: str) -> str:
 
 
 def quoted(part: str) -> str:
-    """One word of a command line."""
+    """One word of a command line, or of a list of paths."""
     escaped = part.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{_specified(escaped)}"'
-
-
-def path_quoted(path: str) -> str:
-    """One path of a list, where backslashes are themselves: a quote stands in quotes of the other kind."""
-    pieces = [f'"{piece}"' if piece else "" for piece in _specified(path).split('"')]
-    return "'\"'".join(pieces)
