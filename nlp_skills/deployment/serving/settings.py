@@ -50,7 +50,7 @@ class Settings:
     timeout_s: float = 120.0
     max_body_bytes: int = 1_000_000
     max_batch: int = 64
-    max_chars: int = 100_000
+    max_chars: int = 20_000
     keys_file: Path | None = None
     admin_anywhere: bool = False
     cors_origins: tuple[str, ...] = ()
