@@ -334,8 +334,10 @@ def test_systemd_itself_reads_what_was_meant(released: TaskFolder) -> None:
     # And where base models are fetched to.
     assert writable.startswith(f"{folder.root} -/")
     (line,) = re.findall(r"Command Line: (.*)", told)
-    assert shlex.split(line) == _words(unit["ExecStart"])
-    assert str(folder.root) in shlex.split(line)
+    # Told as a shell would take it, where a dollar sign has a backslash too.
+    words = shlex.split(line.replace("\\$", "$"))
+    assert words == _words(unit["ExecStart"])
+    assert str(folder.root) in words
 
 
 def test_a_name_that_would_write_settings_of_its_own_is_refused(released: TaskFolder) -> None:
