@@ -91,7 +91,7 @@ def _show(folder: TaskFolder, done: Exported) -> None:
     if not done.checks:
         return
     columns = [_("Form"), _("Size"), _("Logit gap"), _("Prompts: text, ids"), _("Metric"), _("Before, after")]
-    columns += [_("Drop, 95% interval"), _("Rows changed"), _("Verdict")]
+    columns += [_("Drop, interval (95%)"), _("Rows changed"), _("Verdict")]
     frame.table(columns, [_row(one, done.checks[one.name]) for one in done.exports], right=(1, 2, 7))
     for check in done.checks.values():
         if check.prompts and check.prompts.first:

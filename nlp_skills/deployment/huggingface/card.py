@@ -79,7 +79,8 @@ def _verdict(told: Told) -> Iterator[str]:
         said = escaped(_("Published although it was refused by the checks before a deployment:"))
         yield f"> **{said}** {told.said(standing.why)}"
     if results is None:
-        yield f"**{escaped(_('It was not evaluated as it is: no figure here is known.'))}**"
+        unknown = _("It was not evaluated as it is: no figure here is known.")
+        yield f"**{escaped(unknown)}**"
         return
     name, value = results.success.primary_metric, results.success.value
     interval = _interval(name, results.intervals.get(name))
@@ -90,7 +91,7 @@ def _verdict(told: Told) -> Iterator[str]:
 
 def _purpose(told: Told) -> Iterator[str]:
     task = told.going.task
-    yield f"## {_('What it is for')}"
+    yield "## " + _("What it is for")
     if task.goal:
         yield told.said(task.goal)
     kinds = {
@@ -116,7 +117,7 @@ def _figures(told: Told) -> Iterator[str]:
     if results is None:
         return
     columns = [_("Value"), _("Interval (95%)")]
-    yield f"## {_('How good it is')}"
+    yield "## " + _("How good it is")
     yield _("Every figure is of the same {rows} test rows, which it was not trained on.", rows=results.test_rows)
     rows = [(words.metric(name), *_pair(name, value, results.intervals.get(name)))
             for name, value in results.metrics.items()]  # fmt: skip
@@ -130,7 +131,7 @@ def _criteria(results: Results) -> Iterator[str]:
     criteria = judgement.criteria(results)
     if not criteria:
         return
-    yield f"### {_('What it was to reach')}"
+    yield "### " + _("What it was to reach")
     yield f"**{escaped(judgement.headline(results))}** ({escaped('; '.join(criteria))})"
     yield _list([escaped(judgement.sentence(check, results.test_rows)) for check in results.success.checks])
 
@@ -140,7 +141,7 @@ def _baselines(results: Results, columns: Sequence[str]) -> Iterator[str]:
     known = {key: figures[name] for key, figures in results.baselines.items() if name in figures}
     if not known:
         return
-    yield f"### {_('Beside simpler means')}"
+    yield "### " + _("Beside simpler means")
     shown = [(results.version, *_pair(name, results.success.value, results.intervals.get(name)))]
     shown += [(words.baseline(key), *_pair(name, value, results.baseline_intervals.get(key, {}).get(name)))
               for key, value in known.items()]  # fmt: skip
@@ -150,7 +151,7 @@ def _baselines(results: Results, columns: Sequence[str]) -> Iterator[str]:
 def _classes(results: Results) -> Iterator[str]:
     if not results.per_class:
         return
-    yield f"### {_('By class')}"
+    yield "### " + _("By class")
     rows = [
         (label, *_pair("f1", one.f1, results.class_intervals.get(label)), words.percent(one.precision),
          words.percent(one.recall), "–" if one.support is None else one.support)
@@ -166,7 +167,7 @@ def _parity(told: Told) -> Iterator[str]:
     checks = [check for check in told.going.version.parity() if check.sha256 in sent]
     if not checks:
         return
-    yield f"### {_('The files here beside the model that was evaluated')}"
+    yield "### " + _("The files here beside the model that was evaluated")
     columns = [_("File"), _("Engine"), _("Equal prompts"), _("Before"), _("After"), _("Verdict")]
     yield table(columns, [_checked(check) for check in checks], right=(2, 3, 4))
 
@@ -182,7 +183,7 @@ def _checked(check: ParityCheck) -> list[str]:
 
 
 def _limits(told: Told) -> Iterator[str]:
-    yield f"## {_('What to know before using it')}"
+    yield "## " + _("What to know before using it")
     results = told.standing.results
     found = [told.said(one) for one in told.standing.remarks]
     if results is not None:
@@ -208,7 +209,7 @@ def _data(told: Told) -> Iterator[str]:
     taken = told.going.version.snapshot()
     if taken is None:
         return
-    yield f"## {_('Data')}"
+    yield "## " + _("Data")
     labels = list(dict.fromkeys(label for split in taken.splits.values() for label in split.class_distribution))
     rows = [
         [name, split.rows, *(split.class_distribution.get(label, 0) for label in labels), _short(split.sha256)]
@@ -246,7 +247,7 @@ def _training(told: Told) -> Iterator[str]:
     ]
     packages = told.lineage.environment if told.lineage else {}
     facts += [(name, packages[name]) for name in ("torch", "transformers", "trl", "peft") if name in packages]
-    yield f"## {_('Training')}"
+    yield "## " + _("Training")
     rows = [(name, told.clean.text(str(value))) for name, value in facts if value not in (None, "")]
     yield table([_("Setting"), _("Value")], rows)
     yield _("Everything else is in config.yaml and lineage.yaml beside this file.")
@@ -254,13 +255,14 @@ def _training(told: Told) -> Iterator[str]:
 
 def _history(told: Told) -> Iterator[str]:
     made = told.lineage
-    yield f"## {_('Versions')}"
+    yield "## " + _("Versions")
     if told.place.tag:
         yield _("Each version is a git tag of this repository; this one is {tag}. The main branch is the version in "
                 "use, which changes.", tag=f"`{told.place.tag}`")  # fmt: skip
     if made is None:
         return
-    facts = [f"- {_('made from')}: {told.said(made.parent)}"] if made.parent else []
+    parent = _("made from")
+    facts = [f"- {parent}: {told.said(made.parent)}"] if made.parent else []
     facts += [f"- {told.said(change)}" for change in made.changes]
     if facts:
         yield "\n".join(facts)

@@ -21,7 +21,7 @@ _TOKENS = 64
 
 def sections(told: Told) -> Iterator[str]:
     """The prompt, then transformers, vLLM and Ollama."""
-    yield f"## {_('How to ask it')}"
+    yield "## " + _("How to ask it")
     yield from _prompt(told.going.info)
     yield "### transformers"
     yield _code("python", _transformers(told))

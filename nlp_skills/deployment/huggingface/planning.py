@@ -43,7 +43,8 @@ class Plan:
         told = {"name": self.place.name, "where": where, "count": len(self.pieces), "size": size(self.total)}
         width = max(len(piece.name) for piece in self.pieces)
         listed = [f"  {piece.name:{width}}  {size(piece.size):>10}" for piece in self.pieces]
-        unmade = [f"  {name:{width}}  {_('made when it is sent')}" for name in self.missing]
+        later = _("made when it is sent")
+        unmade = [f"  {name:{width}}  {later}" for name in self.missing]
         return [_("would go to {name} ({where}); files: {count}, {size}", **told), *listed, *unmade]
 
     def as_dict(self) -> dict[str, Any]:
