@@ -1,14 +1,15 @@
 """What the gateway costs on top of llama.cpp, and whether it loses anything while versions are switched; on a CPU.
 
-    uv run python benchmarks/serving.py [--rounds 3] [--seconds 8] [--threads 1]
+    uv run python benchmarks/serving.py [--rounds 2] [--threads 1]
     uv run python benchmarks/serving.py --load [--minutes 5] [--every 10]
 
 SmolLM2-135M with two small adapters that are trained first, as q8_0 files. The same conversations go to the gateway and
-to the very llama.cpp that answers behind it, in turn, at 1, 8 and 32 clients; ratios are of medians over rounds. The
-clients are a process of their own that reads and writes sockets without a library (peers/load.py). Rows, which
-llama.cpp alone does not answer, are reported without a counterpart. `--load` asks rows and conversations for minutes
-while another version is made active every few seconds: no request may fail, no answer may be another version's than it
-says, and the gateway's memory must not grow. The last line is one JSON object.
+to the very llama.cpp that answers behind it, in turn, at 1, 8 and 32 clients. Ratios are medians over rounds; what a
+single client waits longer is the median over the same conversations, one by one. The clients are a process of their own
+that reads and writes sockets without a library (peers/load.py). Rows, which llama.cpp alone does not answer, are
+reported without a counterpart. `--load` asks rows and conversations for minutes while another version is made active
+every few seconds: no request may fail, no answer may be another version's than it says, and the gateway's memory must
+not grow. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from evaluation import start
 from training import BASE, PEERS, ROOT, SOURCES, TASK
 
 CLIENTS = (1, 8, 32)
+# Requests of a cell, by clients; of rows, which take longer, half as many.
+COUNTS = {1: 64, 8: 128, 32: 128}
 MOVED = {"positive": "neutral", "neutral": "negative", "negative": "positive"}
 CONFIG = 'base_model: "{base}"\nepochs: 2\nlearning_rate: 1e-3\nbatch_size: 8\nseed: 3\nlora: {{r: 8, alpha: 16}}\n'
 _TRAINED_ON, _ASKED = 96, 64
@@ -83,9 +86,9 @@ def gateway(folder: Path, threads: int) -> Iterator[tuple[dict[str, str], int]]:
             process.wait(60)
 
 
-def loaded(address: str, path: str, clients: int, seconds: float, bodies: list[dict[str, Any]]) -> dict[str, Any]:
-    """One cell: so many clients for some seconds."""
-    words = [sys.executable, str(PEERS / "load.py"), address, path, str(clients), str(seconds)]
+def loaded(address: str, path: str, clients: int, count: int, bodies: list[dict[str, Any]]) -> dict[str, Any]:
+    """One cell: so many requests of so many clients."""
+    words = [sys.executable, str(PEERS / "load.py"), address, path, str(clients), str(count)]
     given = "\n".join(map(json.dumps, bodies)).encode()
     done = subprocess.run(words, input=given, stdout=subprocess.PIPE, check=True)
     told = json.loads(done.stdout.splitlines()[-1])
@@ -96,6 +99,7 @@ def loaded(address: str, path: str, clients: int, seconds: float, bodies: list[d
         "per_s": len(took) / told["wall"],
         **{f"p{share}_ms": 1000 * took[min(len(took) - 1, len(took) * share // 100)] for share in (50, 95, 99)},
         "client_cpu": told["cpu"] / told["wall"],
+        "each": told["took"],
     }
 
 
@@ -107,7 +111,7 @@ def conversations(texts: list[str], model: str) -> list[dict[str, Any]]:
     ]
 
 
-def compared(folder: Path, texts: list[str], rounds: int, seconds: float, threads: int) -> dict[str, Any]:
+def compared(folder: Path, texts: list[str], rounds: int, threads: int) -> dict[str, Any]:
     """The table, and its figures."""
     chat = conversations(texts, folder.name)
     rows = [{"text": text} for text in texts]
@@ -118,15 +122,16 @@ def compared(folder: Path, texts: list[str], rounds: int, seconds: float, thread
             "gateway, rows": (at["gateway"], "/api/v1/predict", rows),
         }
         found: dict[tuple[str, int], list[dict[str, Any]]] = {}
-        loaded(*ways["llama.cpp"][:2], 1, 1.0, chat)
+        loaded(*ways["llama.cpp"][:2], 1, 8, chat)
         for number in range(rounds):
             for clients in CLIENTS:
                 # Whoever comes second finds a warmer machine: they take turns at being first.
                 for name in list(ways) if number % 2 == 0 else list(ways)[::-1]:
                     address, path, bodies = ways[name]
-                    found.setdefault((name, clients), []).append(loaded(address, path, clients, seconds, bodies))
+                    count = COUNTS[clients] // (2 if bodies is rows else 1)
+                    found.setdefault((name, clients), []).append(loaded(address, path, clients, count, bodies))
     middle = {
-        key: {figure: statistics.median(one[figure] for one in cells) for figure in cells[0]}
+        key: {figure: statistics.median(one[figure] for one in cells) for figure in cells[0] if figure != "each"}
         for key, cells in found.items()
     }
     print(f"\n{'':<16}{'clients':>8}{'req/s':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'client CPU':>12}")
@@ -141,7 +146,11 @@ def _figures(found: dict[tuple[str, int], list[dict[str, Any]]], middle: dict[An
     for clients in CLIENTS:
         pairs = list(zip(found["gateway", clients], found["llama.cpp", clients], strict=True))
         ratio = statistics.median(ours["per_s"] / alone["per_s"] for ours, alone in pairs)
-        added = statistics.median(ours["p50_ms"] - alone["p50_ms"] for ours, alone in pairs)
+        if clients == 1:
+            waited = [zip(ours["each"], alone["each"], strict=True) for ours, alone in pairs]
+            added = 1000 * statistics.median(b - a for one in waited for b, a in one)
+        else:
+            added = statistics.median(ours["p50_ms"] - alone["p50_ms"] for ours, alone in pairs)
         by_clients[clients] = {"throughput_vs_engine": round(ratio, 3), "p50_overhead_ms": round(added, 2)}
         print(f"{clients:>3} clients: {ratio:6.3f} x the throughput of llama.cpp alone, p50 {added:+.2f} ms")
     return {
@@ -250,8 +259,7 @@ def _resident_mb(pid: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each cell")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of llama.cpp; the gateway and the clients take another")
     parser.add_argument("--load", action="store_true", help="switch versions under load instead")
     parser.add_argument("--minutes", type=float, default=5.0)
@@ -269,7 +277,7 @@ def main() -> None:
         if chosen.load:
             found = switched(folder, texts, chosen.minutes, chosen.every, chosen.threads)
         else:
-            found = compared(folder, texts, chosen.rounds, chosen.seconds, chosen.threads)
+            found = compared(folder, texts, chosen.rounds, chosen.threads)
     print(json.dumps({**found, "threads": chosen.threads, "load": round(os.getloadavg()[0], 2)}))
 
 

@@ -1,10 +1,10 @@
-"""Clients of an HTTP server, each with one connection that it keeps and one request at a time, for some seconds.
+"""Clients of an HTTP server, each with one connection that it keeps and one request at a time.
 
-    python load.py ADDRESS PATH CLIENTS SECONDS < BODIES
+    python load.py ADDRESS PATH CLIENTS REQUESTS < BODIES
 
 BODIES is one JSON body a line; clients take them in turn. Sockets are read and written without a library, so that one
-process of little CPU loads more than a model answers. The last line is JSON: how long each request took, in seconds,
-and how many were not answered with 200.
+process of little CPU loads more than a model answers. The last line is JSON: how long each request took, in seconds and
+in the order in which they were sent, and how many were not answered with 200.
 """
 
 from __future__ import annotations
@@ -45,29 +45,32 @@ def request(place, path: str, body: bytes) -> bytes:
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def client(place, requests, until: float, took: list[float], failed: list[int]) -> None:
-    """One client."""
+async def client(place, requests, took: dict[int, float], failed: list[int]) -> None:
+    """One client, until there are no more requests."""
     reader, writer = await connected(place)
-    while (began := time.perf_counter()) < until:
-        writer.write(next(requests))
+    for number, sent in requests:
+        began = time.perf_counter()
+        writer.write(sent)
         status, _headers, _body = await answer(reader)
-        took.append(time.perf_counter() - began)
+        took[number] = time.perf_counter() - began
         if status != 200:
             failed.append(status)
     writer.close()
 
 
-async def main(address: str, path: str, clients: int, seconds: float, bodies: list[bytes]) -> None:
+async def main(address: str, path: str, clients: int, count: int, bodies: list[bytes]) -> None:
     place = urlsplit(address)
-    requests = itertools.cycle([request(place, path, body) for body in bodies])
-    took: list[float] = []
+    made = itertools.cycle([request(place, path, body) for body in bodies])
+    requests = enumerate(itertools.islice(made, count))
+    took: dict[int, float] = {}
     failed: list[int] = []
     began, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(client(place, requests, began + seconds, took, failed) for _number in range(clients)))
+    await asyncio.gather(*(client(place, requests, took, failed) for _number in range(clients)))
     wall = time.perf_counter() - began
-    print(json.dumps({"took": took, "failed": len(failed), "wall": wall, "cpu": time.process_time() - cpu}))
+    ordered = [took[number] for number in sorted(took)]
+    print(json.dumps({"took": ordered, "failed": len(failed), "wall": wall, "cpu": time.process_time() - cpu}))
 
 
 if __name__ == "__main__":
     lines = [line for line in sys.stdin.buffer.read().splitlines() if line]
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), lines))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), lines))
