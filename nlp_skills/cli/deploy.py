@@ -174,7 +174,7 @@ def deployments(folder: TaskFolder, as_json: bool) -> None:
 def _row(one: Any) -> list[str]:
     entry, day = one.entry, one.entry.since.astimezone().strftime("%Y-%m-%d %H:%M")
     states = {
-        "up": _("answers"),
+        "up": _("answering"),
         "down": _("does not answer"),
         "gone": _("gone"),
         "unknown": _("not asked"),
