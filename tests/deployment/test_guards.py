@@ -105,6 +105,14 @@ def test_a_key_is_shown_once_and_kept_as_a_hash_only_its_owner_reads(tmp_path: P
         keys.remove(path, "web")
 
 
+@pytest.mark.parametrize("entry", ["1", '{"name": "web", "sha256": "größe"}', '{"name": "web", "sha256": "ABC"}'])
+def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path, entry: str) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(f'{{"keys": [{entry}]}}', encoding="utf-8")
+    with pytest.raises(Invalid, match="not a file of API keys"):
+        keys.listed(path)
+
+
 def test_keys_are_made_listed_and_removed_by_commands(make_task: Any, cli: Callable[..., Ran]) -> None:
     make_task("sentiment")
     made = cli("serve-key", "add", "sentiment", "web", "--json").json
@@ -133,6 +141,7 @@ def test_with_keys_each_call_needs_one_and_switching_an_administrator_s(behind: 
     assert status(behind, PREDICT, web, **given) == 200
     assert status(behind, PREDICT, headers={"x-api-key": web}, **given) == 200
     assert (status(behind, ROLLBACK, **given), status(behind, ROLLBACK, web, **given)) == (401, 403)
+    assert status(behind, "/api/v1/promote", web, **given) == 403
     assert status(behind, ROLLBACK, ops, **given) == 200
     assert status(behind, ROLLBACK, ops, peer="10.0.0.9", **given) == 403
     assert status(behind, ROLLBACK, ops, peer="10.0.0.9", admin_anywhere=True, **given) == 200
@@ -177,8 +186,10 @@ def test_it_is_not_opened_to_others_without_a_key(tmp_path: Path) -> None:
 
 def test_a_page_that_a_browser_here_has_open_reaches_nothing(behind: Behind) -> None:
     assert status(behind, PREDICT, headers={"origin": "https://elsewhere.example"}) == 403
+    assert status(behind, PREDICT, headers={"origin": "null"}) == 403
     assert status(behind, PREDICT, headers={"host": "rebound.example:8000"}) == 403
     assert not behind.seen
+    assert status(behind, PREDICT, headers={"origin": Settings().address}) == 200, "a page of its own may"
     allowed = {"cors_origins": ("https://app.example",)}
     found = asked(behind, lambda client: client.post(PREDICT, headers={"origin": "https://app.example"}), **allowed)
     assert found.status_code == 200
