@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -45,11 +46,12 @@ def _state(folder: TaskFolder, entry: Deployment) -> State:
         if place.is_dir():
             return "up"
         return "down" if os.path.lexists(place) else "gone"
-    return _ready(entry.name) if entry.target == "api" else "unknown"
+    ours = entry.target == "api" and entry.host in (None, socket.gethostname())
+    return _ready(entry.name) if ours and entry.name.startswith("http://") else "unknown"
 
 
 def _ready(address: str) -> State:
-    """Whether an API of ours says that it is ready; only loopback and addresses we wrote ourselves are asked."""
+    """Whether an API of this computer says that it is ready."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{address}/readyz", timeout=_SECONDS):

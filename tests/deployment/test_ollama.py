@@ -314,3 +314,16 @@ def test_an_older_server_is_told_a_template_that_says_the_same(task: TaskFolder,
     )
     text = (task.root / "models" / "ollama" / "sentiment-v2" / "Modelfile").read_text(encoding="utf-8")
     assert re.search(r'TEMPLATE """\{\{ range .*assistant\n"""', text, re.DOTALL)
+
+
+def test_a_key_goes_to_no_server_that_a_file_names(
+    task: TaskFolder, ollama: FakeOllama, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("deploy", "sentiment", "--to", "ollama", "--host", ollama.address).code == 0
+    monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+    monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:1")
+    ran = cli("undeploy", "sentiment", "sentiment:v2")
+    assert ran.code == 3 and "set OLLAMA_HOST to" in ran.err
+    assert "sentiment:v2" in names(task)
+    monkeypatch.setenv("OLLAMA_HOST", ollama.address)
+    assert cli("undeploy", "sentiment", "sentiment:v2").code == 0

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest
 from conftest import Ran, reviews
 from fixtures_models import USER_CACHE
 
+from nlp_skills import files
+from nlp_skills.schema.deployment import Deployment
 from nlp_skills.workspace import deployments
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -116,6 +119,38 @@ def test_engines_end_with_a_gateway_that_is_killed(servable: TaskFolder) -> None
         process.kill()
         process.wait()
         assert _gone(engines)
+
+
+def test_a_key_goes_to_no_address_that_a_file_names_and_no_other_program_is_ended(
+    servable: TaskFolder, cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(str(self.headers))
+            self.send_error(404)
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    monkeypatch.setenv("NLP_SKILLS_ADMIN_KEYS", "the-administrator-s")
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "serve"])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        entry = Deployment(target="api", name=f"http://127.0.0.1:{server.server_port}", version="v2",
+                           since=files.now(), follows=True, pid=other.pid, host=socket.gethostname())  # fmt: skip
+        deployments.save(servable, [entry])
+        try:
+            assert cli("deployments", str(servable.root)).code == 0
+            assert cli("rollback", str(servable.root), "v1", "--json").json["left"]
+            assert heard and "the-administrator-s" not in "".join(heard)
+            assert cli("undeploy", str(servable.root), "api").code == 0
+            assert other.poll() is None, "its number may be anybody's"
+        finally:
+            server.shutdown()
+            other.kill()
+            other.wait()
 
 
 def test_a_version_goes_out_to_an_api_is_switched_and_taken_away(

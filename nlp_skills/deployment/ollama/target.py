@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from nlp_skills.deployment.ollama import server as servers
 from nlp_skills.deployment.ollama.checking import Checking
 from nlp_skills.deployment.ollama.modelfile import Modelfile
 from nlp_skills.deployment.ollama.server import Server
-from nlp_skills.errors import Invalid
+from nlp_skills.errors import Invalid, Unavailable
 from nlp_skills.evaluation import subject
 from nlp_skills.evaluation.subject import Subject
 from nlp_skills.i18n import _
@@ -180,8 +181,9 @@ def undeploy(_folder: TaskFolder, entry: Deployment) -> None:
 
     Raises:
         Invalid: the server refuses.
-        Unavailable: it cannot be reached.
+        Unavailable: it cannot be reached, or is not to have this machine's key.
     """
+    _refuse_other_server(entry)
     with _opened(entry.where) as server:
         server.delete(entry.name)
 
@@ -193,6 +195,7 @@ def move(_folder: TaskFolder, entry: Deployment, version: VersionFolder) -> bool
         Problem: it was lost on the way.
     """
     own = names.tagged(names.base(entry.name), version.name)
+    _refuse_other_server(entry)
     with _opened(entry.where) as server:
         if server.version() is None:
             return False
@@ -201,6 +204,20 @@ def move(_folder: TaskFolder, entry: Deployment, version: VersionFolder) -> bool
             return False
         server.copy(own, entry.name)
     return True
+
+
+def _refuse_other_server(entry: Deployment) -> None:
+    """A key is for the server that the user has set, and not for whatever a file of the task names."""
+    if not os.environ.get("OLLAMA_API_KEY"):
+        return
+    with _opened(None) as server:
+        if entry.where in (None, server.address):
+            return
+        raise Unavailable(
+            _("{name} is on another Ollama server", name=entry.name),
+            cause=_("it is on {where}, and this machine is set to {host}", where=entry.where, host=server.address),
+            mend=_("set OLLAMA_HOST to {where}", where=entry.where),
+        )
 
 
 def _exported(version: VersionFolder) -> set[str]:
