@@ -75,6 +75,7 @@ def serve(
     as_json: bool,
     **given: Any,
 ) -> None:
+    from nlp_skills.deployment import gate
     from nlp_skills.deployment.serving import program, starting
     from nlp_skills.deployment.serving.service import Service
     from nlp_skills.deployment.serving.settings import Settings
@@ -104,6 +105,9 @@ def serve(
             frame.say(_("{address} answers with {version}", **told))
             frame.note(_("the calls: {address}/docs", address=told["address"]))
 
+    frame.warn(
+        [_("deploy would refuse this version: {reason}", reason=why) for why in gate.doubts(folder, version_name)]
+    )
     code = program.serve(folder, settings, tell)
     if code:
         raise SystemExit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nlp_skills import extras
 from nlp_skills.errors import Invalid, Problem
 from nlp_skills.evaluation import judgement, measured, subject
 from nlp_skills.evaluation.outcome import Outcome
@@ -56,7 +57,9 @@ def check(folder: TaskFolder, name: str | None = None) -> Standing:
     Raises:
         Invalid: there is no such version, it was never trained or its weights are gone, or the task is archived:
             there is nothing that could be deployed, whoever insists.
+        Unavailable: the extra that judges results is missing.
     """
+    extras.need("quality", "sklearn")
     chosen = subject.asked(folder, name)
     version = chosen.version.name
     try:
@@ -68,6 +71,17 @@ def check(folder: TaskFolder, name: str | None = None) -> Standing:
         return Standing(version, refusals=[_unmeasured(chosen)])
     results = _judged(chosen, results)
     return Standing(version, results, _not_met(chosen, results), _remarks(results))
+
+
+def doubts(folder: TaskFolder, name: str | None = None) -> list[str]:
+    """What would refuse a version, for whoever serves it without asking; nothing where there is nothing to tell it by.
+
+    Raises:
+        Invalid: as `check`.
+    """
+    if not folder.split("test").is_file() or not extras.installed("sklearn"):
+        return []
+    return [problem.message for problem in check(folder, name).refusals]
 
 
 def _unmeasured(chosen: Subject) -> Problem:

@@ -141,6 +141,15 @@ def test_an_option_of_another_target_is_refused(released: TaskFolder, cli: Cli) 
     assert ran.code == 2 and "--push is not an option of local" in ran.err
 
 
+def test_whoever_serves_without_asking_the_gate_is_told_what_it_would_say(released: TaskFolder) -> None:
+    from nlp_skills.deployment import gate
+
+    assert gate.doubts(released, "v1") == ["v1 does not meet its success criteria"]
+    assert gate.doubts(released, "v2") == []
+    released.split("test").unlink()
+    assert gate.doubts(released, "v1") == []
+
+
 def test_a_file_in_the_way_is_not_replaced(released: TaskFolder, cli: Cli) -> None:
     place = released.root / "models" / "deployed"
     place.write_text("mine", encoding="utf-8")
