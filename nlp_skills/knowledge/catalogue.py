@@ -62,6 +62,17 @@ class Latent(Part):
     value: PositiveInt
 
 
+class Delta(Part):
+    """A gated delta network in place of attention, but for each layer whose number `full_every` divides."""
+
+    key_heads: PositiveInt
+    value_heads: PositiveInt
+    key_dim: PositiveInt
+    value_dim: PositiveInt
+    convolution: PositiveInt = 4
+    full_every: PositiveInt = 4
+
+
 class Model(Part):
     """One base model. Dimensions as its config.json has them; `active` counts what a token passes, embeddings too.
 
@@ -93,7 +104,8 @@ class Model(Part):
     shared_experts: int = 0
     dense_layers: int = 0
     latent: Latent | None = None
-    architecture: Literal["dense", "moe", "mla-moe"]
+    delta: Delta | None = None
+    architecture: Literal["dense", "moe", "mla-moe", "hybrid", "hybrid-moe"]
     context: PositiveInt
     licence: _Text
     languages: list[_Text]
