@@ -13,7 +13,9 @@ from conftest import ROOT
 pytestmark = pytest.mark.client
 
 SKILLS = {"finetune-llm", "llm-coach", "llm-knowledge", "task-manager", "data-pipeline"}
-COMMANDS = {"coach", "tasks", "new-task", "data-source", "generate", "evaluate", "deploy"}
+COMMANDS = {
+    "coach", "tasks", "new-task", "data-source", "generate", "train", "evaluate", "compare", "report", "plan", "deploy",
+}  # fmt: skip
 AGENTS = {"goal-clarifier", "data-source-advisor", "problem-diagnoser", "result-analyzer"}
 
 
@@ -45,9 +47,10 @@ def test_a_manifest_passes_strictly(manifest: str, claude: Path, environment: di
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_being_installed_costs_a_session_at_most_500_tokens(claude: Path, environment: dict[str, str]) -> None:
+def test_being_installed_costs_a_session_at_most_700_tokens(claude: Path, environment: dict[str, str]) -> None:
     command = [claude, "--plugin-dir", ROOT, "plugin", "details", "nlp-skills"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     cost = re.search(r"Always-on:\s+~([\d,]+) tok", done.stdout)
     assert cost is not None, done.stdout
-    assert int(cost[1].replace(",", "")) <= 500
+    print(f"always-on: {cost[1]} tokens, as the client projects it")
+    assert int(cost[1].replace(",", "")) <= 700
