@@ -39,6 +39,7 @@ pytest_plugins = [
     "fixtures_export",
     "fixtures_serving",
     "claude_code",
+    "conversation",
     "launching",
 ]
 
