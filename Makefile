@@ -8,7 +8,7 @@ LOCALE := nlp_skills/locale
 UV = $(shell uv --version >/dev/null 2>&1 && command -v uv || echo "$(CURDIR)/.uv/bin/uv")
 RUN = "$(UV)" run --frozen --no-sync
 
-.PHONY: help demo test elsewhere lint messages schemas pins bench clean uv
+.PHONY: help demo test elsewhere lint messages schemas pins docs docs-reference bench clean uv
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -43,6 +43,15 @@ pins: uv ## Write what servers install (machine/pins.txt) from uv.lock
 	@mkdir -p build
 	$(RUN) python nlp_skills/machine/pins.py uv.lock > build/pins.txt
 	@mv build/pins.txt nlp_skills/machine/pins.txt
+
+docs: uv ## Build the documentation in both languages, into build/site; needs no network
+	"$(UV)" sync --frozen --inexact --group docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --config-file mkdocs.zh-TW.yml
+	@echo "open build/site/index.html"
+
+docs-reference: uv ## Write the reference's pages as Markdown, into build/reference
+	$(RUN) python docs/make_reference.py build/reference
 
 bench: uv ## Run every benchmark; each prints a table and one line of JSON
 	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python "$$file" || [ $$? -eq 3 ] || exit 1; done
