@@ -79,6 +79,8 @@ def main() -> None:
     """Entry point of the `nlp-skills` program."""
     # OpenMP reads this once, when torch or scikit-learn loads: threads that wait must not spin, see training.device.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # No step tells anybody that it ran: the Hub's client would, with each file it fetches.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     sys.exit(frame.run(cli, sys.argv[1:]))
 
 
