@@ -23,13 +23,16 @@ STALE_AFTER = dt.timedelta(days=183)
 LICENCES = {
     "Apache-2.0": "apache-2.0",
     "MIT": "mit",
+    "Llama-3": "llama3",
     "Llama-3.1": "llama3.1",
     "Llama-3.2": "llama3.2",
     "Llama-3.3": "llama3.3",
     "Gemma": "gemma",
 }
 Need = Literal["chinese", "reasoning", "light", "ecosystem", "multilingual"]
-Way = Literal["arithmetic", "page", "transformers-default", "memory", "hub"]
+# How facts were checked: by arithmetic; on a page or in a repository of its makers, or of people who train it; against
+# the defaults of transformers; against TRL's copy of its template; not at all, but remembered; on the Hub itself.
+Way = Literal["arithmetic", "page", "transformers-default", "trl-template", "memory", "hub"]
 _Text = Annotated[str, Field(min_length=1)]
 
 
@@ -73,21 +76,35 @@ class Delta(Part):
     full_every: PositiveInt = 4
 
 
+class Wide(Part):
+    """Every so many layers, attention sees all tokens instead of a window, with heads of its own.
+
+    With `keys_are_values` those layers have no values of their own.
+    """
+
+    every: PositiveInt
+    head_dim: PositiveInt
+    kv_heads: PositiveInt
+    keys_are_values: bool = False
+
+
 class Model(Part):
     """One base model. Dimensions as its config.json has them; `active` counts what a token passes, embeddings too.
 
     `base` is the checkpoint of the same shape before instruction tuning. `shared_experts` serve every token,
-    `dense_layers` at the beginning have no experts and `intermediate` wide feed-forward layers.
+    `dense_layers` at the beginning have no experts and `intermediate` wide feed-forward layers. `parameters` are those
+    of the language model; `vision` counts what is loaded with it to see pictures.
     """
 
     name: _Text
     family: _Text
-    released: dt.date
+    released: dt.date | None = None
     aliases: list[_Text] = Field(default_factory=list)
     base: _Text | None = None
     model_type: _Text
     parameters: PositiveInt
     active: PositiveInt | None = None
+    vision: PositiveInt | None = None
     layers: PositiveInt
     hidden: PositiveInt
     intermediate: PositiveInt
@@ -105,6 +122,7 @@ class Model(Part):
     dense_layers: int = 0
     latent: Latent | None = None
     delta: Delta | None = None
+    wide: Wide | None = None
     architecture: Literal["dense", "moe", "mla-moe", "hybrid", "hybrid-moe"]
     context: PositiveInt
     licence: _Text

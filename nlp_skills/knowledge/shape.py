@@ -14,9 +14,13 @@ from nlp_skills.training.estimate.shape import Linear, Shape
 # Peculiarities of kinds of models, by transformers' name of the kind.
 _FUSED_QKV = {"phi3"}
 _FUSED_GATE = {"phi3", "glm4"}
-_FOUR_NORMS = {"glm4", "gemma3_text", "gemma3"}
+_FOUR_NORMS = {"glm4", "gemma3_text", "gemma3", "gemma4"}
 # A learned weight a head that attends to nothing, and a bias on everything but the norms.
 _SINKS = {"gpt_oss"}
+# A language model inside one that sees pictures, which is loaded whole.
+_INSIDE = {"gemma3", "gemma4"}
+# Experts beside a feed-forward layer that every token takes, with norms and scales of their own.
+_PARALLEL = {"gemma4"}
 # One shared expert with a gate of its own.
 _GATED_SHARED = {"qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next"}
 
@@ -34,14 +38,16 @@ def shape(model: Model) -> Shape:
     """What memory and time of a training depend on."""
     linears: list[Linear] = []
     experts = other = 0
+    inside = "language_model." if model.model_type in _INSIDE else ""
     for index in range(model.layers):
         for part in (_mixing(model, index), _feed_forward(model, index)):
-            linears += [Linear(f"model.layers.{index}.{name}", width, out) for name, width, out in part.linears]
+            at = f"model.{inside}layers.{index}"
+            linears += [Linear(f"{at}.{name}", width, out) for name, width, out in part.linears]
             experts, other = experts + part.experts, other + part.other
     norms = 4 if model.model_type in _FOUR_NORMS else 2
     embedding = model.vocabulary * model.hidden
     other += model.layers * norms * model.hidden + model.hidden + embedding * (1 if model.tied else 2)
-    parameters = sum(linear.weights for linear in linears) + experts + other
+    parameters = sum(linear.weights for linear in linears) + experts + other + (model.vision or 0)
     used = parameters - experts + _share(model, experts)
     return Shape(
         family=model.model_type,
@@ -61,13 +67,13 @@ def shape(model: Model) -> Shape:
 
 def parameters(model: Model) -> int:
     """How many weights follow from the entry's dimensions, shared ones once."""
-    return shape(model).parameters
+    return shape(model).parameters - (model.vision or 0)
 
 
 def active(model: Model) -> int:
     """How many of them a token passes, its embedding with them."""
     made = shape(model)
-    return made.active if model.tied else made.active + made.head
+    return made.active - (model.vision or 0) + (0 if model.tied else made.head)
 
 
 def _share(model: Model, experts: int) -> int:
@@ -79,21 +85,26 @@ def _mixing(model: Model, index: int) -> _Part:
     """What mixes the tokens in a layer: attention of one kind or another."""
     if model.delta and (index + 1) % model.delta.full_every:
         return _delta(model, model.delta)
-    return _latent(model, model.latent) if model.latent else _attention(model)
+    if model.latent:
+        return _latent(model, model.latent)
+    if model.wide and (index + 1) % model.wide.every == 0:
+        at = model.wide
+        return _attention(model, at.head_dim, at.kv_heads, valued=not at.keys_are_values)
+    return _attention(model, model.head_dim, model.kv_heads)
 
 
-def _attention(model: Model) -> _Part:
-    query, key = model.heads * model.head_dim, model.kv_heads * model.head_dim
+def _attention(model: Model, head_dim: int, kv_heads: int, *, valued: bool = True) -> _Part:
+    query, key = model.heads * head_dim, kv_heads * head_dim
     # A gate as wide as the queries comes out of the same layer.
     asked = 2 * query if model.delta else query
-    inner = [("q_proj", asked), ("k_proj", key), ("v_proj", key)]
+    inner = [("q_proj", asked), ("k_proj", key), *([("v_proj", key)] if valued else [])]
     linears = [(f"self_attn.{name}", model.hidden, out) for name, out in inner]
     out = ("self_attn.o_proj", query, model.hidden)
     if model.model_type in _FUSED_QKV:
         linears = [out, ("self_attn.qkv_proj", model.hidden, query + 2 * key)]
     else:
         linears.append(out)
-    other = (query + 2 * key if model.qkv_bias else 0) + (2 * model.head_dim if model.qk_norm else 0)
+    other = (query + 2 * key if model.qkv_bias else 0) + (2 * head_dim if model.qk_norm else 0)
     if model.model_type in _SINKS:
         other += model.hidden + model.heads
     return _Part(linears, other=other)
@@ -135,6 +146,8 @@ def _feed_forward(model: Model, index: int) -> _Part:
     if not model.experts or index < model.dense_layers:
         return _Part(_gated(model, "mlp", model.intermediate, fused=model.model_type in _FUSED_GATE))
     assert model.moe_intermediate is not None
+    if model.model_type in _PARALLEL:
+        return _parallel(model, model.experts, model.moe_intermediate)
     width, biased = model.moe_intermediate, model.model_type in _SINKS
     each = 3 * model.hidden * width + (2 * width + model.hidden if biased else 0)
     router = model.experts * model.hidden + (model.experts if biased else 0)
@@ -144,6 +157,11 @@ def _feed_forward(model: Model, index: int) -> _Part:
         linears = _gated(model, "mlp.shared_expert" if gated else "mlp.shared_experts", model.shared_experts * width)
         linears += [("mlp.shared_expert_gate", model.hidden, 1)] if gated else []
     return _Part(linears, experts=model.experts * each, other=router)
+
+
+def _parallel(model: Model, experts: int, width: int) -> _Part:
+    linears = [*_gated(model, "mlp", model.intermediate), ("router.proj", model.hidden, experts)]
+    return _Part(linears, experts=experts * 3 * model.hidden * width, other=4 * model.hidden + experts)
 
 
 def _gated(model: Model, name: str, width: int, *, fused: bool = False) -> list[tuple[str, int, int]]:

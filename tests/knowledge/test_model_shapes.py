@@ -17,9 +17,20 @@ BUILT = [
     "HuggingFaceTB/SmolLM2-135M-Instruct",
     "Qwen/Qwen3-0.6B",
     "Qwen/Qwen3-30B-A3B",
+    "Qwen/Qwen3.5-0.8B",
+    "Qwen/Qwen3.5-35B-A3B",
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
     "microsoft/Phi-4-mini-instruct",
+    "google/gemma-3-270m-it",
+    "HuggingFaceTB/SmolLM3-3B",
+    "zai-org/GLM-4-9B-0414",
+    "zai-org/GLM-4.5-Air",
+    "zai-org/GLM-4.5",
+    "openai/gpt-oss-20b",
+    "mistralai/Mistral-Nemo-Instruct-2407",
 ]
+# Of these the counts, since a width that differs from layer to layer, or by kind of head, is not in a shape.
+COUNTED = ["deepseek-ai/DeepSeek-R1", "google/gemma-4-26B-A4B-it", "google/gemma-4-31B-it", "google/gemma-3-4b-it"]
 
 
 def config_of(model: catalogue.Model) -> Any:
@@ -64,9 +75,21 @@ def config_of(model: catalogue.Model) -> Any:
             "linear_conv_kernel_dim": model.delta.convolution,
             "shared_expert_intermediate_size": model.moe_intermediate,
         }
-    if model.model_type == "phi3":
-        said |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-    return AutoConfig.for_model(model.model_type, **said)
+    if model.model_type == "glm4_moe":
+        said |= {"attention_bias": model.qkv_bias, "use_qk_norm": model.qk_norm}
+    if model.wide:
+        said |= {
+            "global_head_dim": model.wide.head_dim,
+            "num_global_key_value_heads": model.wide.kv_heads,
+            "attention_k_eq_v": model.wide.keys_are_values,
+            "hidden_size_per_layer_input": 0,
+            "enable_moe_block": bool(model.experts),
+            "top_k_experts": model.experts_per_token,
+        }
+    said |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    # The language model inside one that sees pictures.
+    kind = f"{model.model_type}_text" if model.vision else model.model_type
+    return AutoConfig.for_model(kind, **({"text_config": said} if kind.startswith("qwen3_5") else said))
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: str(model.name))
@@ -85,6 +108,27 @@ def test_transformers_builds_the_same(name: str) -> None:
     built, counted = of_config(config_of(model)), shape.shape(model)
 
     assert counted == built
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_transformers_counts_the_same(name: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = catalogue.named(name)
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(config_of(model))
+    assert sum(weight.numel() for weight in built.parameters()) == model.parameters
+    linears = [
+        (
+            at.replace("model.", "model.language_model.", 1) if model.vision else at,
+            module.in_features,
+            module.out_features,
+        )
+        for at, module in built.named_modules()
+        if isinstance(module, torch.nn.Linear) and at != "lm_head"
+    ]
+    assert sorted(linears) == sorted((at.name, at.inputs, at.outputs) for at in shape.shape(model).linears)
 
 
 def test_published_counts_to_the_last_weight() -> None:
