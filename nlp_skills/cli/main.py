@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": f"{_ROOM}.demo:demo",
     "setup": f"{_ROOM}.machine:setup",
     "doctor": f"{_ROOM}.machine:doctor",
+    "recommend": f"{_ROOM}.recommend:recommend",
     "new-task": f"{_ROOM}.tasks:new_task",
     "tasks": f"{_ROOM}.tasks:tasks",
     "use": f"{_ROOM}.tasks:use",

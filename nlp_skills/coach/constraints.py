@@ -13,7 +13,9 @@ _TIME = ("時程", "期限", "deadline", "time", "schedule")
 _COUNT = re.compile(r"\d[\d,]*(?:\.\d+)?(?:\s*(?:k|千|萬))?", re.IGNORECASE)
 _TIMES = {"k": 1_000, "千": 1_000, "萬": 10_000}
 _SPAN = re.compile(
-    r"(\d+(?:\.\d+)?|[一二兩三四五六七八九十]|\b(?:an?|one|two|three|four|five|six)\b)\s*個?\s*(hours?|小時|days?|天|日|weeks?|週|周|星期|months?|月)", re.IGNORECASE
+    r"(\d+(?:\.\d+)?|[一二兩三四五六七八九十]|\b(?:an?|one|two|three|four|five|six)\b)\s*個?\s*"
+    r"(hours?|小時|days?|天|日|weeks?|週|周|星期|months?|月)",
+    re.IGNORECASE,
 )
 _HOURS = {"h": 1, "小": 1, "d": 24, "天": 24, "日": 24, "w": 168, "週": 168, "周": 168, "星": 168, "m": 720, "月": 720}
 _NUMERALS = {"一": 1, "二": 2, "兩": 2, **dict(zip("三四五六七八九十", range(3, 11), strict=True))}
@@ -23,12 +25,13 @@ _NAMED = re.compile(r"(?:(?:RTX|GTX|Tesla|Quadro|MI)\s*)?\b[A-Z]{0,4}\d{1,4}[A-Z
                     r"(?:\s*(?:PCIe|SXM))?(?:\s*\d{2,3}\s*GB)?", re.IGNORECASE)  # fmt: skip
 _SEVERAL = re.compile(r"(?:(?<![A-Za-z])[x×*]\s*(\d+)\b|\b(\d+)\s*[x×*張片])", re.IGNORECASE)
 _NONE = re.compile(r"\b(?:no|none|without|cpu)\b|沒有|無|僅\s*CPU", re.IGNORECASE)
+_FILLING = re.compile(r"\b(?:remote|ssh|server|local|one|a|over)\b|遠端|伺服器|本地|本機|一張|張", re.IGNORECASE)
 _REMOTE = re.compile(r"remote|ssh|server|遠端|伺服器", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What could be read. `gpu` is "" where there is none, and None where nothing is said; `hours` until it must run."""
+    """What could be read. `gpu` is "" where there is none, None where nothing is said; `hours` until it must run."""
 
     rows: int | None = None
     gpu: str | None = None
@@ -82,8 +85,7 @@ def _gpu(text: str) -> dict[str, Any]:
     if _NONE.search(text):
         return {"gpu": "", **about}
     # A name nobody can read is still a name, and is told to be unknown.
-    words = re.sub(r"\b(?:remote|ssh|server|local|one|a|over)\b|遠端|伺服器|本地|本機|一張|張", " ", rest, flags=re.IGNORECASE)
-    return {"gpu": " ".join(words.split()) or None, **about}
+    return {"gpu": " ".join(_FILLING.sub(" ", rest).split()) or None, **about}
 
 
 def _hours(text: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Labelled rows as they are: how many of each class, how long, in which language, and where they contradict each other."""
+"""Labelled rows as they are: how many of each class, how long, in which language, and which contradict each other."""
 
 from __future__ import annotations
 
@@ -111,10 +111,17 @@ _TOLD = {"Hant": "zh-TW", "Hans": "zh-CN", "Hani": "zh", "Jpan": "ja", "Hang": "
          "Hebr": "he"}  # fmt: skip
 
 
-def read(paths: Sequence[Path], *, fields: Sequence[str] = (), labels: Collection[str] = ()) -> Dataset:
+def read(
+    paths: Sequence[Path],
+    *,
+    fields: Sequence[str] = (),
+    labels: Collection[str] = (),
+    label_field: str | None = None,
+) -> Dataset:
     """The rows of files (CSV, JSONL, …; several are read as one set).
 
-    `fields` are the input columns and `labels` the classes, where they are known; else both are looked for.
+    `fields` are the input columns, `labels` the classes and `label_field` their column, where these are known; else
+    they are looked for.
 
     Raises:
         Invalid: a file is missing, empty or broken, with its line.
@@ -122,7 +129,7 @@ def read(paths: Sequence[Path], *, fields: Sequence[str] = (), labels: Collectio
         Unavailable: the extra for its format is not installed.
     """
     rows: list[Row] = [row for path in paths for row in _rows(path)]
-    label = _label_field(rows, fields, labels)
+    label = label_field if label_field in _columns(rows) else _label_field(rows, fields, labels)
     return Dataset(tuple(paths), rows, _input_fields(rows, fields, label), label)
 
 
@@ -139,7 +146,7 @@ def _rows(path: Path) -> Iterable[Row]:
 
 
 def _label_field(rows: Sequence[Row], fields: Sequence[str], labels: Collection[str]) -> str | None:
-    """The column of the classes: the one that has the labels, else one that is called so, else the one of few values."""
+    """The column of the classes: the one that has the labels, else one called so, else the one of fewest values."""
     names = [name for name in _columns(rows) if name not in fields]
     values = {name: Counter(_text(row.get(name)) for row in rows if _text(row.get(name))) for name in names}
     if labels:

@@ -64,7 +64,7 @@ class Entry(Sourced):
     @classmethod
     def _in_words(cls, why: dict[str, str]) -> dict[str, str]:
         if not why:
-            raise ValueError(_("say why, such as why: {{en: …}}"))
+            raise ValueError(_("say why, such as why: {en: …}"))
         return why
 
     @property

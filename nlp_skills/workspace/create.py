@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Wish:
     """What is known of a task when it is made; the rest has defaults a person can edit.
 
     `training` holds settings by key, `lora.r` meaning r inside lora. With a `host` the task runs on that server.
+    `output`, `execution` and `versioning` are those parts of task.yaml where they are known whole, or more of them.
     """
 
     name: str
@@ -50,6 +51,9 @@ class Wish:
     host: str | None = None
     workdir: str | None = None
     python: str | None = None
+    output: Mapping[str, Any] | None = None
+    execution: Mapping[str, Any] | None = None
+    versioning: Mapping[str, Any] = field(default_factory=dict)
 
 
 def new_task(parent: Path, wish: Wish) -> TaskFolder:
@@ -92,14 +96,14 @@ def _folder_for(parent: Path, name: str) -> Path:
 
 def _task_text(wish: Wish) -> str:
     time = files.now().isoformat()
-    versioning = Versioning(strategy=wish.strategy)
-    names = {"strategy": wish.strategy, "naming": versioning.template}
+    versioning = Versioning.model_validate({"strategy": wish.strategy, **wish.versioning})
+    names = {"strategy": wish.strategy, "naming": versioning.template, **wish.versioning}
     about = {"domain": wish.domain, "language": wish.language, "goal": wish.goal}
     parts = [
         (None, {"task_name": wish.name, "version": naming.first_name(versioning), "status": "created"}),
         (_("What the model is for."), {"task_type": wish.task_type, **_present(about)}),
         (_("What it is asked: {field} is filled from each row."), {"input_template": _template(wish)}),
-        (_("What it answers. json: one object; text: the bare value."), {"output_format": _output_format(wish)}),
+        (_("What it answers. json: one object; text: the bare value."), {"output_format": output_format(wish)}),
         (_("How it is trained; versions/vN/config.yaml starts as a copy of this."), {"training": _training(wish)}),
         (_("When a version is good enough (fractions, 0 to 1)."), {"success_criteria": _criteria(wish)}),
         (_("Where training runs."), {"execution": _execution(wish)}),
@@ -121,7 +125,10 @@ def _template(wish: Wish) -> str:
     return "\n".join(f"{name}: {{{name}}}" if len(wish.fields) > 1 else f"{{{name}}}" for name in wish.fields) + "\n"
 
 
-def _output_format(wish: Wish) -> dict[str, Any]:
+def output_format(wish: Wish) -> dict[str, Any]:
+    """The `output_format` of a new task of this kind."""
+    if wish.output is not None:
+        return dict(wish.output)
     if wish.task_type == "classification":
         return {"type": wish.output_type, "schema": {wish.output_field: {"type": "string", "enum": list(wish.labels)}}}
     if wish.task_type == "extraction":
@@ -146,6 +153,8 @@ def _training(wish: Wish) -> dict[str, Any]:
 
 
 def _execution(wish: Wish) -> dict[str, Any]:
+    if wish.execution is not None:
+        return dict(wish.execution)
     if wish.host is None:
         return {"type": "local"}
     return {"type": "remote_ssh", "host": wish.host, **_present({"workdir": wish.workdir, "python": wish.python})}

@@ -1,0 +1,178 @@
+"""Which model, method and settings: the rules' order of preference, cut to what serves the language and fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nlp_skills.coach import costs, rules
+from nlp_skills.coach.rules import Choice, Naming, Rules, Size, Way
+from nlp_skills.coach.wish import Wish
+from nlp_skills.errors import Unavailable
+from nlp_skills.i18n import _
+from nlp_skills.knowledge import catalogue
+from nlp_skills.knowledge import shape as shapes
+from nlp_skills.knowledge.catalogue import Model
+from nlp_skills.schema.training import PREFERENCE_METHODS, Adapter, Config
+from nlp_skills.training.estimate.machine import Machine
+from nlp_skills.training.estimate.shape import Shape
+from nlp_skills.training.estimate.verdict import Estimate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A base model as it would be named in task.yaml; `model` is None where the catalogue does not have it."""
+
+    name: str
+    shape: Shape
+    model: Model | None
+
+    @property
+    def size(self) -> int:
+        """Its weights."""
+        return self.shape.parameters
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to do it, and what it needs. `estimate` is None where the machine is not known."""
+
+    candidate: Candidate
+    config: Config
+    estimate: Estimate | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be trained there, as far as anyone can say before trying."""
+        return self.estimate is None or self.estimate.verdict != "too big"
+
+    @property
+    def hours(self) -> float | None:
+        """The most hours it takes."""
+        return None if self.estimate is None or self.estimate.seconds is None else self.estimate.seconds[1] / 3600
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rules that apply to a wish, and the models they lead to; `passed` do not serve its language."""
+
+    size: Size
+    choice: Choice
+    way: Way
+    naming: Naming
+    candidates: Sequence[Candidate]
+    passed: Sequence[str]
+
+
+def of(wish: Wish, table: Rules) -> Chosen:
+    """What the rules say of a wish.
+
+    Raises:
+        Usage: a rule names a model that the catalogue does not have.
+        Unavailable: the base model asked for is not in the catalogue and cannot be looked up.
+    """
+    facts = wish.facts
+    choice = rules.first(table.models, facts)
+    names = [wish.asked.base_model] if wish.asked.base_model else choice.choose
+    serving, passed = [], []
+    for name in names:
+        found = _candidate(name)
+        fits = found.model is None or not wish.language or found.model.serves(wish.language)
+        (serving.append(found) if fits or wish.asked.base_model else passed.append(name))
+    if not serving and wish.language:
+        serving = _anyone(wish.language)
+    return Chosen(
+        table.size(wish.rows or 0),
+        choice,
+        rules.first(table.methods, facts),
+        rules.first(table.versioning, facts),
+        serving,
+        passed,
+    )
+
+
+def _candidate(name: str) -> Candidate:
+    from nlp_skills.errors import Usage
+
+    try:
+        model = catalogue.named(name)
+    except Usage:
+        return Candidate(name, _looked_up(name), None)
+    # A name that leads to the weights in another way stays as it was written.
+    return Candidate(name if name in model.names else model.name, shapes.shape(model), model)
+
+
+def _looked_up(name: str) -> Shape:
+    from pathlib import Path
+
+    from nlp_skills.training.estimate import gate, shape
+
+    try:
+        return shape.of(gate.small_files(name, Path.cwd()))
+    except Unavailable as problem:
+        problem.mend = _("name a model of the catalogue: nlp-skills knowledge models; or a folder with its config.json")
+        raise
+
+
+def _anyone(language: str) -> list[Candidate]:
+    """Models of the catalogue that serve a language none of the rules' models does, the smallest first."""
+    found = [model for model in catalogue.models() if model.serves(language) and model.thinking != "always"]
+    return [_candidate(model.name) for model in sorted(found, key=lambda model: model.parameters)][:4]
+
+
+def plans(wish: Wish, table: Rules, chosen: Chosen, machine: Machine | None) -> Iterator[Plan]:
+    """Every plan in the order of preference: the rules' models, each as it is trained best on this machine."""
+    for candidate in chosen.candidates:
+        for adapter in _adapters(chosen, machine):
+            yield plan(wish, table, chosen, candidate, adapter, machine)
+
+
+def _adapters(chosen: Chosen, machine: Machine | None) -> tuple[Adapter, ...]:
+    """All weights where there are rows for it, then adapters; in 4 bits on GPUs only, where that is fast."""
+    quantized: tuple[Adapter, ...] = ("qlora",) if machine is None or machine.kind == "cuda" else ()
+    full: tuple[Adapter, ...] = ("full",) if chosen.size.full and machine and machine.kind == "cuda" else ()
+    return (*full, "lora", *quantized)
+
+
+def plan(
+    wish: Wish, table: Rules, chosen: Chosen, candidate: Candidate, adapter: Adapter, machine: Machine | None
+) -> Plan:
+    """One candidate, trained in one way."""
+    made = config(wish, table, chosen, candidate, adapter)
+    if machine is None:
+        return Plan(candidate, made, None)
+    found = costs.estimate(made, candidate.shape, machine, costs.rows_of(wish, table))
+    return Plan(candidate, found.config, found)
+
+
+def config(wish: Wish, table: Rules, chosen: Chosen, candidate: Candidate, adapter: Adapter) -> Config:
+    """The training settings, as config.yaml has them."""
+    method = chosen.way.method
+    stage = "preference" if method in PREFERENCE_METHODS else "sft"
+    begin = table.settings[f"{stage}_{'full' if adapter == 'full' else 'adapter'}"]
+    settings: dict[str, Any] = {
+        "base_model": candidate.name,
+        "method": method,
+        "adapter": adapter,
+        "epochs": begin.epochs,
+        "learning_rate": begin.learning_rate,
+        "max_length": "auto",
+    }
+    if adapter != "full":
+        rank = chosen.size.ranks[_upper_half(wish.rows or 0, table, chosen.size)]
+        settings["lora"] = {"r": rank, "alpha": 2 * rank}
+    if candidate.model and candidate.model.family.startswith("Qwen3") and candidate.model.thinking == "optional":
+        # The one setting under which its training and inference prompts are equal token for token.
+        settings["chat_template_kwargs"] = {"enable_thinking": False}
+    return Config.model_validate(settings)
+
+
+def _upper_half(rows: int, table: Rules, band: Size) -> bool:
+    """Whether so many rows are in the upper half of their band."""
+    bounds = [0, *(size.below for size in table.data_size if size.below is not None)]
+    below = band.below
+    if below is None:
+        return True
+    low = max(bound for bound in bounds if bound < below)
+    return rows >= (low + below) / 2

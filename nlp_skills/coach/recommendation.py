@@ -1,0 +1,265 @@
+"""The proposal: which model, how trained, on what, for how long, and why; or why something else comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nlp_skills.coach import choosing, doubts, learnability, machines, performance, reasons
+from nlp_skills.coach import rules as rulebook
+from nlp_skills.coach.choosing import Chosen, Plan
+from nlp_skills.coach.doubts import Doubt
+from nlp_skills.coach.learnability import Learnability
+from nlp_skills.coach.performance import Performance
+from nlp_skills.coach.reasons import Reason
+from nlp_skills.coach.rules import Decision, Rules
+from nlp_skills.coach.wish import Asked, Wish
+from nlp_skills.coach.wish import of as wish_of
+from nlp_skills.i18n import _
+from nlp_skills.schema.task import Strategy
+from nlp_skills.training.estimate import gpus
+from nlp_skills.training.estimate.machine import rented
+
+_ALTERNATIVES = 2
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What is proposed. `plan` is there also where something else comes first: it is what it would be then.
+
+    `advice` says in a sentence what to do; `learned` is None where word counts say nothing of the task.
+    """
+
+    wish: Wish
+    decision: Decision
+    advice: str
+    doubts: Sequence[Doubt]
+    chosen: Chosen
+    plan: Plan | None
+    alternatives: Sequence[Plan]
+    learned: Learnability | None
+    performance: Performance
+    reasons: Sequence[Reason] = field(default_factory=tuple)
+
+    @property
+    def ok(self) -> bool:
+        """Whether fine-tuning is the advice."""
+        return self.decision == "fine-tune"
+
+    @property
+    def strategy(self) -> Strategy:
+        """How versions are named: as the summary says, else by the rule."""
+        versioning = self.wish.summary.versioning if self.wish.summary else None
+        stated = versioning is not None and "strategy" in versioning.model_fields_set
+        return versioning.strategy if versioning is not None and stated else self.chosen.naming.strategy
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "ok": self.ok,
+            "task": self.wish.name,
+            "decision": self.decision,
+            "advice": self.advice,
+            "problems": [doubt.as_dict() for doubt in self.doubts],
+            "facts": self._facts(),
+            "proposal": self._proposal(self.plan) if self.plan else None,
+            "alternatives": [self._short(plan) for plan in self.alternatives],
+            "reasons": [reason.as_dict() for reason in self.reasons],
+            "test_rows": self._tested(),
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        wish = self.wish
+        return {
+            "task_type": wish.task_type,
+            "language": wish.language,
+            "labels": wish.labels,
+            "rows": wish.rows,
+            "metric": wish.metric,
+            "threshold": wish.threshold,
+            "baseline": wish.baseline,
+            "deploy_target": wish.deploy_target,
+            "data": wish.data.as_dict() if wish.data else None,
+            "learnability": self.learned.as_dict() if self.learned else None,
+        }
+
+    def _proposal(self, plan: Plan) -> dict[str, Any]:
+        retention = self.wish.summary.versioning.retention.keep_recent if self.wish.summary else 3
+        return {
+            **self._short(plan),
+            "augment": self.chosen.size.augment,
+            "versioning": {
+                "strategy": self.strategy,
+                "deploy_target": self.wish.deploy_target,
+                "retention": retention,
+            },
+            "performance": self.performance.as_dict(),
+        }
+
+    @staticmethod
+    def _short(plan: Plan) -> dict[str, Any]:
+        config, estimate = plan.config, plan.estimate
+        needed = estimate.as_dict() if estimate else {}
+        return {
+            "base_model": config.base_model,
+            "parameters": plan.candidate.size,
+            "method": config.method,
+            "adapter": config.adapter,
+            "lora": {"r": config.lora.r, "alpha": config.lora.alpha} if config.lora else None,
+            "epochs": config.epochs,
+            "learning_rate": config.learning_rate,
+            "batch_size": config.batch_size,
+            "gradient_accumulation": config.gradient_accumulation,
+            "machine": needed.get("machine", {}).get("name"),
+            "memory_gb": needed.get("peak_gb"),
+            "verdict": needed.get("verdict", "unknown"),
+            "seconds": needed.get("seconds_between"),
+            "usd": needed.get("usd_between"),
+        }
+
+    def _tested(self) -> dict[str, Any]:
+        planned, threshold = doubts.tested_rows(self.wish.rows), self.wish.threshold
+        known = threshold is not None
+        return {
+            "planned": planned,
+            "show_at_most": round(doubts.most_shown(planned), 4),
+            "needed_without_mistake": doubts.rows_without_mistake(threshold) if known and threshold else None,
+            "needed_5_points_above": doubts.rows_with_margin(threshold) if known and threshold else None,
+        }
+
+
+def recommend(asked: Asked, *, root: Path) -> Recommendation:
+    """The recommendation; `root` is where this user's tasks are.
+
+    Raises:
+        Usage: nothing to go by, a GPU or model nobody knows.
+        Invalid: a file is wrong.
+        Unavailable: a package is missing.
+    """
+    table, wish = rulebook.load(asked.rules), wish_of(asked)
+    ground, chosen = machines.of(wish), choosing.of(wish, table)
+    found = [*doubts.of(wish, table), *ground.doubts, *_served(wish, chosen)]
+    learned = _learned(wish, table)
+    plan, others, more = _planned(wish, table, chosen, ground)
+    found += [*more, *_in_time(wish, plan)]
+    decision = decide(wish, chosen, found, learned)
+    advised = performance.expected(wish, learned, root, plan.candidate.model if plan else None)
+    return Recommendation(
+        wish=wish,
+        decision=decision,
+        advice=reasons.advice(decision, wish, found, learned),
+        doubts=sorted(found, key=lambda doubt: not doubt.stops),
+        chosen=chosen,
+        plan=plan,
+        alternatives=others,
+        learned=learned,
+        performance=advised,
+        reasons=reasons.of(wish, table, chosen, plan, others, learned),
+    )
+
+
+def decide(wish: Wish, chosen: Chosen, found: Sequence[Doubt], learned: Learnability | None) -> Decision:
+    """What comes first: an answer that is missing, rows, a prompt, a classical model, or fine-tuning."""
+    if doubts.stop(found):
+        return "clarify"
+    if chosen.size.decision != "fine-tune":
+        return chosen.size.decision
+    if learned and wish.threshold is not None and learned.interval[0] >= wish.threshold:
+        return "classical"
+    return "fine-tune"
+
+
+def _learned(wish: Wish, table: Rules) -> Learnability | None:
+    if wish.data is None or not wish.data.label_field or wish.kind != "label":
+        return None
+    folds, most = round(table.limit("folds")), round(table.limit("rows_to_learn_from"))
+    return learnability.measure(wish.data, wish.metric, language=wish.language, folds=folds, most=most)
+
+
+def _planned(
+    wish: Wish, table: Rules, chosen: Chosen, ground: machines.Ground
+) -> tuple[Plan | None, list[Plan], list[Doubt]]:
+    """The plan, two others, and what is to be said when nothing fits."""
+    every = list(choosing.plans(wish, table, chosen, ground.machine))
+    good = [plan for plan in every if plan.fits and not _too_long(plan, table)]
+    if not good and ground.machine is not None and chosen.candidates:
+        return _elsewhere(wish, table, chosen, ground)
+    good = good or every
+    if not good:
+        return None, [], []
+    first = good[0]
+    others = [plan for plan in good[1:] if plan.candidate != first.candidate]
+    distinct = list({plan.candidate.name: plan for plan in reversed(others)}.values())[::-1]
+    distinct += [plan for plan in good[1:] if plan.candidate == first.candidate]
+    if len(distinct) < _ALTERNATIVES:
+        distinct += _rented(wish, table, chosen, first)
+    return first, distinct[:_ALTERNATIVES], []
+
+
+def _too_long(plan: Plan, table: Rules) -> bool:
+    return plan.hours is not None and plan.hours > table.limit("hours")
+
+
+def _rented(wish: Wish, table: Rules, chosen: Chosen, first: Plan) -> list[Plan]:
+    """The same on GPUs that can be rented, the cheapest first."""
+    found = [
+        choosing.plan(wish, table, chosen, first.candidate, "lora", rented(gpu))
+        for gpu in gpus.table().gpus
+        if not (first.estimate and first.estimate.machine.name == gpu.name)
+    ]
+    return sorted((plan for plan in found if plan.fits), key=_price)
+
+
+def _price(plan: Plan) -> float:
+    cost = plan.estimate.cost if plan.estimate else None
+    return cost[1] if cost else float("inf")
+
+
+def _elsewhere(
+    wish: Wish, table: Rules, chosen: Chosen, ground: machines.Ground
+) -> tuple[Plan | None, list[Plan], list[Doubt]]:
+    """Nothing fits there, or not in time: the first model, on the cheapest GPU that holds it."""
+    assert ground.machine is not None
+    for candidate in chosen.candidates:
+        wanted = choosing.plan(wish, table, chosen, candidate, "lora", None)
+        found = _rented(wish, table, chosen, wanted)
+        if found:
+            name = found[0].estimate.machine.name if found[0].estimate else ""
+            doubt = Doubt(
+                "does_not_fit",
+                _("none of the models fits {machine}, or not within {hours:.0f} hours",
+                  machine=ground.machine.name, hours=table.limit("hours")),
+                _("the cheapest GPU that does: {gpu}; nlp-skills estimate --list shows all", gpu=name),
+            )  # fmt: skip
+            return found[0], found[1 : 1 + _ALTERNATIVES], [doubt]
+    return None, [], []
+
+
+def _served(wish: Wish, chosen: Chosen) -> list[Doubt]:
+    if chosen.candidates or not wish.language:
+        return []
+    return [
+        Doubt(
+            "language_unserved",
+            _("no model of the catalogue names {language} among its languages", language=wish.language[:30]),
+            _("check the tag (such as zh-TW, en, ja); else name a model with --base and measure it first: its score "
+              "before training is among the baselines of nlp-skills evaluate"),
+            stops=True,
+        )
+    ]  # fmt: skip
+
+
+def _in_time(wish: Wish, plan: Plan | None) -> list[Doubt]:
+    if plan is None or plan.hours is None or wish.said.hours is None or plan.hours <= wish.said.hours:
+        return []
+    return [
+        Doubt(
+            "deadline_too_short",
+            _("training takes up to {hours:.1f} hours, and there are {left:.0f} until it must run",
+              hours=plan.hours, left=wish.said.hours),
+            _("take a larger GPU or a smaller model: see the alternatives"),
+            stops=True,
+        )
+    ]  # fmt: skip
