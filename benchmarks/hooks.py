@@ -47,9 +47,35 @@ def stop_event(program: str, project: Path) -> tuple[list[str], dict[str, object
     return [program], {"hook_event_name": "Stop", "stop_hook_active": False}, project
 
 
+def make_many(root: Path, tasks: int, versions: int) -> Path:
+    """A project of many tasks with many measured versions, all told of already."""
+    project = root / "many"
+    for number in range(tasks):
+        task = project / f"task{number}"
+        for version in range(1, versions + 1):
+            run = task / "versions" / f"v{version}" / "run"
+            run.mkdir(parents=True)
+            status = {"kind": "train", "state": "completed", "pid": 1, "started": "s", "step": 9, "total_steps": 9}
+            (run / "status.json").write_text(json.dumps(status), encoding="utf-8")
+            classes = {f"label{n}": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 40} for n in range(30)}
+            results = {"created": "c", "metrics": {"macro_f1": 0.5}, "test_rows": 60, "by_class": classes}
+            (run.parent / "results.json").write_text(json.dumps(results), encoding="utf-8")
+        (task / "task.yaml").write_text(f"task_name: task{number}\nversion: v{versions}\n", encoding="utf-8")
+        stat = (task / "task.yaml").stat()
+        digest = {"documents": {"task.yaml": [stat.st_size, stat.st_mtime_ns]}, "version": f"v{versions}"}
+        (task / ".nlp-skills").mkdir()
+        (task / ".nlp-skills" / "digest.json").write_text(json.dumps(digest), encoding="utf-8")
+    return project
+
+
+def start_event(project: Path) -> tuple[list[str], dict[str, object], Path]:
+    return ["greeting"], {"hook_event_name": "SessionStart", "source": "startup"}, project
+
+
 def fire(words: list[str], event: dict[str, object], project: Path) -> tuple[float, bool]:
     """Seconds until the launcher ended, and whether it said something."""
-    env = {**os.environ, "CLAUDE_PROJECT_DIR": str(project), "NLP_SKILLS_PYTHON": sys.executable}
+    env = {**os.environ, "CLAUDE_PROJECT_DIR": str(project), "NLP_SKILLS_PYTHON": sys.executable,
+           "NLP_SKILLS_HOME": str(project / ".home")}  # fmt: skip
     command = ["sh", "-c", 'sh "$0" "$@"; exit 0', str(ROOT / "hooks" / "run"), *words]
     started = time.perf_counter()
     done = subprocess.run(command, input=json.dumps(event).encode(), env=env, stdout=subprocess.PIPE, check=True)
@@ -66,14 +92,18 @@ def measure(root: Path, rounds: int) -> dict[str, float]:
     """Median milliseconds by case."""
     empty = root / "empty"
     empty.mkdir()
+    many = make_many(root, 50, 20)
     small, large = make_task(root, 1_000), make_task(root, 10_000)
     cases = {
         "no task": (stop_event("data_validation", empty), False),
         "no-op, data-validation": (stop_event("data_validation", small.parent), False),
         "no-op, version-tracking": (stop_event("version_tracking", small.parent), False),
+        "no task, greeting": (start_event(empty), False),
+        "greeting, 50 tasks x 20": (start_event(many), True),
         "1,000 rows": (write_event(small), True),
         "10,000 rows": (write_event(large), True),
     }
+    fire(*start_event(many))  # what there is to tell is told once
     fire(*write_event(small))  # the first check is remembered, so that a stop finds nothing new
     times: dict[str, list[float]] = {"python -I -c pass": [], **{name: [] for name in cases}}
     for _round in range(rounds):
@@ -96,7 +126,12 @@ def main() -> None:
     print(f"median of {rounds}, {sys.executable}")
     for name, value in medians.items():
         print(f"{name:<26}{value:8.1f} ms {value / base:6.2f} x")
-    keys = {"noop": "no-op, data-validation", "1k": "1,000 rows", "10k": "10,000 rows"}
+    keys = {
+        "noop": "no-op, data-validation",
+        "1k": "1,000 rows",
+        "10k": "10,000 rows",
+        "greeting": "greeting, 50 tasks x 20",
+    }
     figures = {f"hook_{key}_x_python": round(medians[name] / base, 2) for key, name in keys.items()}
     figures |= {f"hook_{key}_ms": round(medians[name], 1) for key, name in keys.items()}
     print(json.dumps(figures | {"python_ms": round(base, 1)}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from nlp_skills.hooks import ground, words
+from nlp_skills.hooks import agents, ground, log, shell_line, words
 
 TYPE_CHECKING = False  # importing typing costs a tenth of the start
 if TYPE_CHECKING:
@@ -17,23 +17,28 @@ if TYPE_CHECKING:
 # Up to the limit a file is checked whole; of a larger one, so much of it, from all over.
 LIMIT_MB = 50
 GLANCE_MB = 16
+# With fewer rows to train on than these, in all or of one label, fine-tuning learns little.
+FEW_ROWS = 100
+FEW_OF_A_LABEL = 10
 _SPLITS = ("data/train.jsonl", "data/valid.jsonl", "data/test.jsonl")
 _DOCUMENTS = ("task.yaml", "data_source.yaml")
 _FAULTS = 4
 _LABELS = 8
 
 
-def main(_arguments: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Read the event, check what it is about, say what there is to say."""
     said = ground.event()
-    if said.get("stop_hook_active") or ground.mapping(said.get("tool_response")).get("backgroundTaskId"):
-        return  # Stop speaks once a turn; a command that was only launched has changed nothing yet
+    if ground.is_too_early(said):
+        return
     written = ground.mapping(said.get("tool_input")).get("file_path")
     if isinstance(written, str):
         task = ground.task_above(os.path.dirname(written))
+        log.note(tasks=[os.path.basename(task)] if task else [])
         lang, blocks = _written(task, written) if task else ("en", [])
     else:
         lang, blocks = _sweep(said)
+        blocks += _failed(said, lang, arguments)
     ground.speak(said, lang, blocks)
 
 
@@ -63,6 +68,23 @@ def _sweep(said: dict[str, Any]) -> tuple[str, list[list[str]]]:
             if checked.moved(key):
                 blocks.append(checked.file(key, new=new, swept=True))
     return lang, blocks
+
+
+def _failed(said: dict[str, Any], lang: str, arguments: list[str]) -> list[list[str]]:
+    """Who reads on when a command failed that fetches data or looks whether it could."""
+    command = ground.mapping(said.get("tool_input")).get("command")
+    verb = shell_line.first(command, "regenerate", "data-source")
+    # hooks.json starts us for either word in a command; the one whose word it is speaks of its failure.
+    if said.get("hook_event_name") != "PostToolUseFailure" or verb not in arguments:
+        return []
+    tasks = ground.tasks(said)
+    named = [task for task in tasks if shell_line.names(command, task)]
+    task = (named or tasks)[0] if len(named or tasks) == 1 else ground.task_above(str(said.get("cwd") or os.getcwd()))
+    if task is None:
+        return []
+    lines = [words.phrase(lang, "no_data", task=words.clean(os.path.basename(task)), verb=verb)]
+    facts = agents.present(task, "data_source.yaml")
+    return [[*lines, agents.line(lang, agents.ADVISOR, task, *facts)]]
 
 
 class Check:
@@ -229,9 +251,21 @@ class Check:
         lines = [self.say("comma").join(head)]
         lines += self._faults(report)
         lines += self._shares(report["distribution"]) + self._changes(report, before)
+        lines += self._to_advise(key, report, before)
         if report["bad"]:
             lines.append(self.say("full", command=ground.command("validate", self.task)))
         return lines
+
+    def _to_advise(self, key: str, report: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
+        """For whoever knows where rows come from, when they have become bad or are too few; told as that begins."""
+        wants = [name for name, wrong in _WRONG.items() if wrong(key, report)]
+        if not wants or (before and any(wrong(key, before) for wrong in _WRONG.values())):
+            return []
+        facts = [self.say("fact_rows", rows=report["rows"], bad=report["bad"])]
+        rarest = min(report["distribution"].items(), key=lambda item: (item[1], item[0]), default=None)
+        if rarest and "few" in wants:
+            facts.append(self.say("fact_smallest", label=words.clean(rarest[0], 30), count=rarest[1]))
+        return [agents.line(self.lang, agents.ADVISOR, self.task, words.clean(key), *facts)]
 
     def _faults(self, report: dict[str, Any]) -> list[str]:
         faults = [fault for fault in report["faults"] if fault["code"] != "duplicate"]
@@ -277,6 +311,21 @@ class Check:
 
 
 _PARTS = ("cause", "mend")
+
+
+def _is_bad(_key: str, report: dict[str, Any]) -> bool:
+    return bool(report.get("bad"))
+
+
+def _is_few(key: str, report: dict[str, Any]) -> bool:
+    """Whether there is too little to train on: of all rows, or of a label."""
+    if key != "data/train.jsonl":
+        return False
+    counts = ground.mapping(report.get("distribution")).values()
+    return (report.get("rows") or 0) < FEW_ROWS or any(count < FEW_OF_A_LABEL for count in counts)
+
+
+_WRONG = {"bad": _is_bad, "few": _is_few}
 
 
 def _entity_check(fields: list[str], output: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from nlp_skills.hooks import words
+from nlp_skills.hooks import log, words
 
 TYPE_CHECKING = False  # importing typing costs a tenth of the start
 if TYPE_CHECKING:
@@ -25,7 +25,21 @@ _SKIP = {"node_modules", "__pycache__", "site-packages", "venv", "data", "models
 
 def event() -> dict[str, Any]:
     """Claude Code's event from standard input; empty when it is not what we know."""
-    return mapping(json.loads(sys.stdin.buffer.read() or b"{}"))
+    said = mapping(json.loads(sys.stdin.buffer.read() or b"{}"))
+    log.note(event=str(said.get("hook_event_name")), cwd=str(said.get("cwd")))
+    return said
+
+
+def is_too_early(said: dict[str, Any]) -> bool:
+    """Whether there can be nothing to say yet: Stop speaks once a turn, and what was only launched has not ended."""
+    for why, silent in (
+        ("spoke this turn", said.get("stop_hook_active")),
+        ("only launched", mapping(said.get("tool_response")).get("backgroundTaskId")),
+    ):
+        if silent:
+            log.note(silent=why)
+            return True
+    return False
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -40,6 +54,15 @@ def read_json(path: str) -> dict[str, Any]:
             return mapping(json.loads(stream.read()))
     except (OSError, ValueError, RecursionError):
         return {}
+
+
+def read_text(path: str) -> str:
+    """The beginning of a text file; empty when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read(200_000)
+    except OSError:
+        return ""
 
 
 def write_json(path: str, content: dict[str, Any]) -> bool:
@@ -62,10 +85,23 @@ def hold(path: str) -> Any:
     """
     import fcntl
 
+    return _locked(path, fcntl.LOCK_EX)
+
+
+def claim(path: str) -> Any:
+    """As `hold`, but None where somebody has the lock already."""
+    import fcntl
+
+    return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _locked(path: str, how: int) -> Any:
+    import fcntl
+
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         stream = open(path, "ab")  # noqa: SIM115 -- the caller closes it
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(stream, how)
     except OSError:
         return None
     return stream
@@ -88,7 +124,9 @@ def tasks(said: dict[str, Any]) -> list[str]:
     here = str(said.get("cwd") or os.getcwd())
     root = os.environ.get("CLAUDE_PROJECT_DIR") or here
     above = [folder for folder in (task_above(root), task_above(here)) if folder]
-    return list(dict.fromkeys([*above, *_below(root)]))
+    found = list(dict.fromkeys([*above, *_below(root)]))
+    log.note(tasks=[os.path.basename(folder) for folder in found])
+    return found
 
 
 def _is_task(folder: str) -> bool:
@@ -156,6 +194,12 @@ def is_current(task: str, known: dict[str, Any]) -> bool:
     return mapping(known.get("documents")).get("task.yaml") == fingerprint(os.path.join(task, "task.yaml"))
 
 
+def begin_again() -> None:
+    """For a program that waited: its time for telling begins now."""
+    global STARTED
+    STARTED = time.monotonic()
+
+
 def seconds_left() -> float:
     """What remains of this hook's time."""
     return BUDGET_SECONDS - (time.monotonic() - STARTED)
@@ -194,18 +238,20 @@ def command(verb: str, task: str, *options: str) -> str:
     return " ".join(["nlp-skills", verb, name if plain else "'" + name.replace("'", "'\\''") + "'", *options])
 
 
-def speak(said: dict[str, Any], lang: str, blocks: list[list[str]]) -> None:
-    """Facts for the model, one block a file or version, and the first line for the person; or nothing."""
-    lines = _fit(lang, [block for block in blocks if block])
+def speak(said: dict[str, Any], lang: str, blocks: list[list[str]], person: str | None = None) -> None:
+    """Facts for the model, one block a file or version, and the first line (or `person`) for the person; or nothing."""
+    lines = fit(lang, [block for block in blocks if block])
     if not lines:
         return
+    log.note(said=person or lines[0], lines=len(lines))
     lines[0] = f"[nlp-skills] {lines[0]}"
     context = {"hookEventName": said.get("hook_event_name"), "additionalContext": "\n".join(lines)}
+    message = f"[nlp-skills] {person}" if person else lines[0]
     # ASCII, whatever the locale: the reader decodes JSON.
-    sys.stdout.write(json.dumps({"systemMessage": lines[0], "hookSpecificOutput": context}))
+    sys.stdout.write(json.dumps({"systemMessage": message, "hookSpecificOutput": context}))
 
 
-def _fit(lang: str, blocks: list[list[str]]) -> list[str]:
+def fit(lang: str, blocks: list[list[str]]) -> list[str]:
     """At most twelve lines: every block's first line before any block's second, and so on."""
     places = [(rank, number) for number, block in enumerate(blocks) for rank in range(len(block))]
     if len(places) <= _LINES:

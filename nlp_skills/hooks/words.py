@@ -147,6 +147,7 @@ _TABLE = {
         "parent {parent} had {name} {value}, on other test rows: not comparable",
         "前一版 {parent} 的 {name} 為 {value}，但測試資料不同，無法比較",
     ),
+    "no_data": ("{task}: the {verb} command failed", "{task}：{verb} 指令失敗了"),
     "no_run": (
         "the {kind} command failed before it recorded a run",
         "{kind}指令在留下執行紀錄之前就失敗了",
@@ -154,6 +155,33 @@ _TABLE = {
     "lineage_done": ("lineage.yaml was behind and has been completed", "lineage.yaml 先前未更新，已補齊"),
     "lineage_behind": ("lineage.yaml lacks these results: {command}", "lineage.yaml 缺少這些結果：{command}"),
     "next": ("next command: {command}", "下一個指令：{command}"),
+    # who reads on
+    "agent": ("the agent {agent} reads these: {facts}", "代理 {agent} 可判讀：{facts}"),
+    "fact_task": ("task {name}", "任務 {name}"),
+    "fact_version": ("version {name}", "版本 {name}"),
+    "fact_parent": ("parent {name}", "前一版 {name}"),
+    "fact_reason": ("reason {reason}", "原因代碼 {reason}"),
+    "fact_threshold": ("criterion ≥ {value}", "成功標準 ≥ {value}"),
+    "fact_rows": ("rows {rows}, bad {bad}", "{rows} 筆，{bad} 筆有問題"),
+    "fact_smallest": ("smallest label {label}: {count}", "最少的標籤 {label}：{count} 筆"),
+    # greeting
+    "tasks": ("tasks: {tasks}", "任務：{tasks}"),
+    "semicolon": ("; ", "；"),
+    "task": ("{name} {version}, {state}", "{name} {version}，{state}"),
+    "task_measured": ("{name} {version}, {state}, {metric}", "{name} {version}，{state}，{metric}"),
+    "more_tasks": ("further tasks: {count}", "另有 {count} 個任務"),
+    "going": ("going on: {runs}", "正在進行：{runs}"),
+    "going_run": ("{version} {kind}, step {step} of {total}", "{version} {kind}，第 {step}/{total} 步"),
+    "calm": (
+        "no training or evaluation has ended since this was last told",
+        "自上次告知以來，沒有訓練或評估結束",
+    ),
+    # watcher
+    "stalled": (
+        "{version}: {kind} has stopped moving; its process is still there",
+        "{version}：{kind}已停滯，程序仍在",
+    ),
+    "unheard": ("no step for {span}", "已有 {span}沒有完成任何一步"),
 }
 
 

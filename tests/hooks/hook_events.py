@@ -12,6 +12,11 @@ from typing import Any, NamedTuple
 from conftest import ROOT
 
 EVENTS = Path(__file__).parent / "events"
+# How hooks.json starts the watcher: exit code 2, which wakes a session, only with words.
+WAKING = (
+    '[ "$CLAUDE_CODE_ENTRYPOINT" = cli ] || exit 0; said=$(sh "$0" "$@" "$PPID"); [ -n "$said" ] || exit 0; '
+    'printf "%s\\n" "$said" >&2; exit 2'
+)
 
 
 class Said(NamedTuple):
@@ -26,10 +31,18 @@ class Said(NamedTuple):
 
 def fire(program: str, event: str, project: Path, *words: str, plugin: Path = ROOT, **given: Any) -> Said:
     """Run `hooks/run PROGRAM` on a captured event. `given`: parts of the event, or NLP_SKILLS_… / PATH variables."""
-    said = json.loads((EVENTS / f"{event}.json").read_text(encoding="utf-8").replace("PROJECT", str(project)))
     env = {name: given.pop(name) for name in list(given) if name.isupper()}
+    return run(program, json.dumps(captured(event, project, **given)).encode(), project, *words, plugin=plugin, **env)
+
+
+def captured(event: str, project: Path, **given: Any) -> dict[str, Any]:
+    """The event itself. `given`: parts of the tool's input, and of the event where it has them at the top."""
+    said: dict[str, Any] = json.loads(
+        (EVENTS / f"{event}.json").read_text(encoding="utf-8").replace("PROJECT", str(project))
+    )
+    own = {name: given.pop(name) for name in list(given) if name in said}
     said.get("tool_input", {}).update(given)
-    return run(program, json.dumps(said).encode(), project, *words, plugin=plugin, **env)
+    return {**said, **own}
 
 
 def run(program: str, stdin: bytes, project: Path, *words: str, plugin: Path = ROOT, **env: str) -> Said:

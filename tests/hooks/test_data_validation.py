@@ -52,6 +52,8 @@ def test_rows_bad_lines_distribution_and_change(task: Path) -> None:
     assert first.lines == [
         "[nlp-skills] sentiment/data/train.jsonl: rows 6, bad 0, first check",
         "label: negative 2 (33.3%), neutral 2 (33.3%), positive 2 (33.3%)",
+        "the agent nlp-skills:data-source-advisor reads these: task sentiment, data/train.jsonl, rows 6, bad 0, "
+        "smallest label negative: 2",
     ]
     assert first.person == first.lines[0]
     assert json.loads(first.out)["hookSpecificOutput"]["hookEventName"] == "PostToolUse"
@@ -92,7 +94,7 @@ def test_at_most_twelve_lines_however_much_is_wrong(task: Path) -> None:
     assert len(said.lines) == 12
     for name in ("train", "valid", "test"):  # every file is named before any is told in full
         assert any(f"sentiment/data/{name}.jsonl: rows 500, bad 500" in line for line in said.lines)
-    assert said.lines[-1] == "… 10 more lines left out"
+    assert said.lines[-1] == "… 13 more lines left out"
 
 
 HOSTILE = [
@@ -113,7 +115,7 @@ def test_text_from_the_data_is_named_in_brief_and_can_say_nothing(value: Any, sh
     said = wrote(task / "data" / "train.jsonl", [{"text": "x", "label": value}])
     what = "label not in task.yaml" if isinstance(value, str) else "wrong type"
     assert said.lines[1] == f"line 1: {what}: label = {shown}"
-    assert len(said.lines) == 3
+    assert len(said.lines) == 4
 
 
 def test_text_that_is_no_row_or_no_text_is_not_quoted_at_length_either(task: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from claude_code import copy_plugin
 from conftest import ROOT
-from hook_events import Said, fire, run
+from hook_events import WAKING, Said, fire, run
 
 PROGRAMS = ("data_validation", "version_tracking")
 
@@ -120,15 +120,21 @@ def test_another_tool_s_task_yaml_is_left_alone(program: str, task: Path) -> Non
 def test_every_hook_of_the_plugin_starts_the_launcher_and_every_program_exists() -> None:
     hooks = json.loads((ROOT / "hooks" / "hooks.json").read_text(encoding="utf-8"))["hooks"]
     handlers = [hook for groups in hooks.values() for group in groups for hook in group["hooks"]]
-    assert {hook["args"][1] for hook in handlers} == {'sh "$0" "$@"; exit 0'}
     assert {hook["args"][2] for hook in handlers} == {"${CLAUDE_PLUGIN_ROOT}/hooks/run"}
-    assert {hook["args"][3] for hook in handlers} == set(PROGRAMS)
-    assert {hook["timeout"] for hook in handlers} == {10}
-    assert all((ROOT / "nlp_skills" / "hooks" / f"{program}.py").exists() for program in PROGRAMS)
+    assert {hook["args"][3] for hook in handlers} == {*PROGRAMS, "greeting", "watcher"}
+    waiting = [hook for hook in handlers if hook["args"][3] == "watcher"]
+    others = [hook for hook in handlers if hook not in waiting]
+    assert {hook["args"][1] for hook in others} == {'sh "$0" "$@"; exit 0'}
+    assert {hook["timeout"] for hook in others} == {10}
+    assert {hook["args"][1] for hook in waiting} == {WAKING}
+    assert all(hook["asyncRewake"] for hook in waiting)
+    assert all((ROOT / "nlp_skills" / "hooks" / f"{hook['args'][3]}.py").exists() for hook in handlers)
 
 
-@pytest.mark.parametrize("name", ["hooks/data_validation", "hooks/version_tracking", "hooks/ground", "hooks/words",
-                                  "data/rows", "data/__init__", "__init__", "hooks/__init__"])  # fmt: skip
+HOOKS = sorted(f"hooks/{path.stem}" for path in (ROOT / "nlp_skills" / "hooks").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", [*HOOKS, "data/rows", "data/entities", "data/__init__", "__init__"])
 def test_what_a_hook_loads_is_python_3_9(name: str) -> None:
     path = ROOT / "nlp_skills" / f"{name}.py"
     ast.parse(path.read_text(encoding="utf-8"), filename=str(path), feature_version=(3, 9))

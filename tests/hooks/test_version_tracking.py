@@ -72,6 +72,8 @@ def test_an_evaluation_against_criterion_baseline_and_parent(task: Path) -> None
         "macro_f1 62.0% (95%: 52.0%–72.0%); criterion ≥ 60.0%: met",
         "accuracy 80.0%",
         "best baseline tfidf: 55.0%",
+        "the agent nlp-skills:result-analyzer reads these: task sentiment, version v1, macro_f1 62.0%, "
+        "criterion ≥ 60.0%, versions/v1/results.json",
         "next command: nlp-skills report sentiment",
     ]
     results(task, 0.585, "v2", parent="v1")
@@ -79,8 +81,10 @@ def test_an_evaluation_against_criterion_baseline_and_parent(task: Path) -> None
     assert said.person == "[nlp-skills] sentiment v2: evaluated, test rows 60"
     assert "criterion ≥ 60.0%: not met" in said.lines[1]
     assert said.lines[3] == "best baseline tfidf: 55.0%"
-    assert said.lines[-2:] == [
+    assert said.lines[-3:] == [
         "parent v1 had macro_f1 62.0% on the same test rows (-3.5 points)",
+        "the agent nlp-skills:problem-diagnoser reads these: task sentiment, version v2, parent v1, macro_f1 58.5%, "
+        "criterion ≥ 60.0%, versions/v2/results.json",
         "next command: nlp-skills compare sentiment v1 v2",
     ]
     assert looked(task).out == ""
@@ -125,10 +129,12 @@ def test_training_again_makes_earlier_results_old(task: Path) -> None:
 def test_a_training_that_did_not_end_well(state: str, first: str, following: str, task: Path) -> None:
     status(task, "v2", state=state, step=17, message="CUDA out of memory\nTraceback")
     said = ran(task, "nlp-skills train sentiment --version v2", "PostToolUseFailure-Bash")
+    agent = "the agent nlp-skills:problem-diagnoser reads these: task sentiment, version v2, at step 17 of 40"
     assert said.lines == [
         f"[nlp-skills] sentiment v2: {first}",
         "at step 17 of 40",
         "cause: CUDA out of memory\\nTraceback",
+        *([agent] if state == "failed" else []),  # what a person interrupted has no cause to be found
         f"next command: {following}",
     ]
 
@@ -176,6 +182,7 @@ def test_a_detached_run_that_died_goes_on_from_its_checkpoint_and_a_second_death
         "[nlp-skills] sentiment v1: training died; its process is gone and its last state was running",
         "at step 23 of 40",
         "cause: the process was ended by SIGKILL",
+        "the agent nlp-skills:problem-diagnoser reads these: task sentiment, version v1, at step 23 of 40",
         "next command: nlp-skills train sentiment --detach",
     ]
     assert looked(task).out == ""
@@ -186,10 +193,13 @@ def test_a_detached_run_that_died_goes_on_from_its_checkpoint_and_a_second_death
 
 def test_a_run_that_failed_for_a_known_reason_is_told_with_its_mend(task: Path) -> None:
     status(task, state="failed", step=3, reason="out_of_memory", message="CUDA out of memory")
+    (task / "versions" / "v1" / "run" / "metrics.jsonl").write_text("{}\n", encoding="utf-8")
     said = looked(task)
-    assert said.lines[2:4] == [
+    assert said.lines[2:5] == [
         "cause: CUDA out of memory",
         "mend: halve batch_size and double gradient_accumulation, or lower max_length",
+        "the agent nlp-skills:problem-diagnoser reads these: task sentiment, version v1, reason out_of_memory, "
+        "at step 3 of 40, versions/v1/run/metrics.jsonl",
     ]
 
 

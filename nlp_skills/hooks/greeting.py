@@ -1,0 +1,133 @@
+"""The greeting of a session in a folder with tasks: the tasks, what ended or broke since, and the next step.
+
+What ended is told in version-tracking's own words, with its own next step; the greeting adds what these do not say.
+"""
+
+from __future__ import annotations
+
+import os
+
+from nlp_skills.hooks import ground, log, version_tracking, words, yaml_lines
+from nlp_skills.hooks.version import STEPS, Version
+
+TYPE_CHECKING = False  # importing typing costs a tenth of the start
+if TYPE_CHECKING:
+    from typing import Any
+
+_SHOWN = 3
+_GOING = 3
+# A session that goes on after a pause or a compaction was greeted when it began.
+_GREETED = ("resume", "compact")
+
+
+def main(_arguments: list[str]) -> None:
+    """Read the event, greet where there are tasks, tell what ended."""
+    said = ground.event()
+    tasks = ground.tasks(said)
+    lang, news = version_tracking.news(said, tasks)
+    known = [] if said.get("source") in _GREETED else _in_use(tasks, said)
+    if not known:
+        if said.get("source") in _GREETED:
+            log.note(silent="this session was greeted")
+        ground.speak(said, lang, news)
+        return
+    lang = known[0].lang
+    lines = [_overview(lang, known)]
+    going = [words.clean(line, 120) for task in known for line in task.going()]
+    if going:
+        lines.append(words.phrase(lang, "going", runs=words.phrase(lang, "semicolon").join(going[:_GOING])))
+    elif not news:
+        lines.append(words.phrase(lang, "calm"))
+    if not news:
+        lines.append(words.phrase(lang, "next", command=known[0].next_command()))
+    person = words.phrase(lang, "semicolon").join([lines[0], *(block[0] for block in news if block)])
+    ground.speak(said, lang, [lines, *news], words.clean(person, 400))
+
+
+def _overview(lang: str, known: list[Greeted]) -> str:
+    shown = [task.brief() for task in known[:_SHOWN]]
+    if len(known) > _SHOWN:
+        shown.append(words.phrase(lang, "more_tasks", count=len(known) - _SHOWN))
+    return words.phrase(lang, "tasks", tasks=words.phrase(lang, "semicolon").join(shown))
+
+
+def _in_use(tasks: list[str], said: dict[str, Any]) -> list[Greeted]:
+    """The tasks that are not put away, the current one first, then those whose task.yaml changed last."""
+    chosen = _chosen(os.environ.get("CLAUDE_PROJECT_DIR") or str(said.get("cwd") or os.getcwd()))
+    known = [Greeted(task) for task in tasks]
+    return sorted((task for task in known if task.state != "archived"), key=lambda task: task.order(chosen))
+
+
+def _chosen(project: str) -> str | None:
+    """The folder that `nlp-skills use` made the current task of the project."""
+    try:
+        with open(os.path.join(project, ".nlp-skills", "current"), encoding="utf-8") as stream:
+            return os.path.normpath(os.path.join(project, stream.read(4096).strip()))
+    except (OSError, ValueError):
+        return None
+
+
+class Greeted:
+    """What the greeting says of one task, from the digest, else from the plain lines of its task.yaml."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.task = version_tracking.Task(root)
+        self.lang = self.task.lang
+        if ground.is_current(root, self.task.digest):
+            told = self.task.digest
+        else:
+            text = ground.read_text(os.path.join(root, "task.yaml"))
+            told = {key: yaml_lines.scalar(text, key) for key in ("version", "status")}
+        self.version = os.path.basename(str(told.get("version") or "v1"))
+        self.state = str(told.get("status") or "created")
+        self.now = Version(self.task, self.version)
+
+    def order(self, chosen: str | None) -> tuple[bool, int]:
+        """For sorting."""
+        changed = ground.fingerprint(os.path.join(self.root, "task.yaml"))
+        return os.path.normpath(self.root) != chosen, -(changed[1] if changed else 0)
+
+    def brief(self) -> str:
+        """Name, version, state, and the primary metric where it was measured."""
+        name, version, state = (
+            words.clean(part, 40) for part in (os.path.basename(self.root), self.version, self.state)
+        )
+        value = self.now.value(self.now.primary) if self.now.is_measured else None
+        if value is None:
+            return words.phrase(self.lang, "task", name=name, version=version, state=state)
+        metric = words.phrase(self.lang, "metric", name=words.clean(self.now.primary, 30), value=words.percent(value))
+        return words.phrase(self.lang, "task_measured", name=name, version=version, state=state, metric=metric)
+
+    def going(self) -> list[str]:
+        """The run of the current version, while it goes on here."""
+        if not self.now.goes_on:
+            return []
+        run = self.now.run
+        step = STEPS["evaluate" if run.get("kind") == "evaluate" else "train"]
+        about = {"step": run.get("step") or 0, "total": run.get("total_steps") or "?"}
+        head = f"{os.path.basename(self.root)} {self.version}"
+        return [words.phrase(self.lang, "going_run", version=head, kind=words.phrase(self.lang, step), **about)]
+
+    def next_command(self) -> str:
+        """What `nlp-skills status` calls the next command, but for what only reading the data would tell."""
+        version = os.path.join(self.root, "versions", self.version)
+        steps = (
+            (not self._has_sources(), "data-source add"),
+            (not self._has("data/train.jsonl") or not self._has("data/data.lock.yaml"), "regenerate"),
+            (not os.path.isfile(os.path.join(version, "config.yaml")), "generate"),
+            (self.now.goes_on, "status"),
+            (self.now.can_resume, "resume"),
+            (not os.path.isfile(os.path.join(version, "model_info.json")), "train"),
+            (not os.path.isfile(os.path.join(version, "results.json")), "evaluate"),
+        )
+        verb = next((verb for due, verb in steps if due), "report")
+        options = ["--watch"] if verb == "status" else []
+        return ground.command(verb, self.root, *options)
+
+    def _has(self, key: str) -> bool:
+        return os.path.isfile(os.path.join(self.root, *key.split("/")))
+
+    def _has_sources(self) -> bool:
+        inside = yaml_lines.section(ground.read_text(os.path.join(self.root, "data_source.yaml")), "sources")
+        return any(line.lstrip().startswith("- ") for line in inside)
