@@ -102,7 +102,7 @@ def _show(found: Recommendation) -> None:
     if found.plan is None:
         return
     if not found.ok:
-        frame.say(_("if you fine-tune all the same, it would be this:"))
+        frame.say(_("with the answers as they are, fine-tuning would be this:"))
     _show_proposal(found, found.plan)
     if found.alternatives:
         frame.say()
@@ -185,8 +185,10 @@ def _time(plan: Plan) -> str:
     if plan.estimate is None or plan.estimate.seconds is None:
         return _("not known")
     low, high = plan.estimate.seconds
+    if high < 180:
+        return _("{low:.0f} to {high:.0f} s", low=low, high=high)
     if high < 5400:
-        return _("{low:.0f} to {high:.0f} min", low=low / 60, high=max(1.0, high / 60))
+        return _("{low:.0f} to {high:.0f} min", low=low / 60, high=high / 60)
     return _("{low:.1f} to {high:.1f} h", low=low / 3600, high=high / 3600)
 
 
@@ -194,6 +196,8 @@ def _money(plan: Plan) -> str:
     cost = plan.estimate.cost if plan.estimate else None
     if cost is None:
         return _("not known")
+    if 0 < cost[1] < 0.01:
+        return "< 0.01 USD"
     return f"{cost[0]:.2f}–{cost[1]:.2f} USD" if cost[1] else "0"
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nlp_skills.coach import costs, rules
 from nlp_skills.coach.rules import Choice, Naming, Rules, Size, Way
 from nlp_skills.coach.wish import Wish
-from nlp_skills.errors import Unavailable
+from nlp_skills.errors import Unavailable, Usage
 from nlp_skills.i18n import _
 from nlp_skills.knowledge import catalogue
 from nlp_skills.knowledge import shape as shapes
@@ -73,15 +74,7 @@ def of(wish: Wish, table: Rules) -> Chosen:
         Unavailable: the base model asked for is not in the catalogue and cannot be looked up.
     """
     facts = wish.facts
-    choice = rules.first(table.models, facts)
-    names = [wish.asked.base_model] if wish.asked.base_model else choice.choose
-    serving, passed = [], []
-    for name in names:
-        found = _candidate(name)
-        fits = found.model is None or not wish.language or found.model.serves(wish.language)
-        (serving.append(found) if fits or wish.asked.base_model else passed.append(name))
-    if not serving and wish.language:
-        serving = _anyone(wish.language)
+    choice, serving, passed = _models(wish, table)
     return Chosen(
         table.size(wish.rows or 0),
         choice,
@@ -92,9 +85,22 @@ def of(wish: Wish, table: Rules) -> Chosen:
     )
 
 
-def _candidate(name: str) -> Candidate:
-    from nlp_skills.errors import Usage
+def _models(wish: Wish, table: Rules) -> tuple[Choice, list[Candidate], list[str]]:
+    """The first rule that holds and has a model for the language, its models, and those that were passed over."""
+    holding = [choice for choice in table.models if choice.when.holds(wish.facts)]
+    if wish.asked.base_model:
+        return holding[0], [_candidate(wish.asked.base_model)], []
+    passed: list[str] = []
+    for choice in holding:
+        found = [_candidate(name) for name in choice.choose]
+        serving = [one for one in found if one.model is None or not wish.language or one.model.serves(wish.language)]
+        passed += [one.name for one in found if one not in serving and one.name not in passed]
+        if serving:
+            return choice, serving, passed
+    return holding[0], _anyone(str(wish.language)), passed
 
+
+def _candidate(name: str) -> Candidate:
     try:
         model = catalogue.named(name)
     except Usage:
@@ -104,8 +110,6 @@ def _candidate(name: str) -> Candidate:
 
 
 def _looked_up(name: str) -> Shape:
-    from pathlib import Path
-
     from nlp_skills.training.estimate import gate, shape
 
     try:
@@ -131,7 +135,8 @@ def plans(wish: Wish, table: Rules, chosen: Chosen, machine: Machine | None) -> 
 def _adapters(chosen: Chosen, machine: Machine | None) -> tuple[Adapter, ...]:
     """All weights where there are rows for it, then adapters; in 4 bits on GPUs only, where that is fast."""
     quantized: tuple[Adapter, ...] = ("qlora",) if machine is None or machine.kind == "cuda" else ()
-    full: tuple[Adapter, ...] = ("full",) if chosen.size.full and machine and machine.kind == "cuda" else ()
+    enough = chosen.size.full and chosen.way.method == "sft" and machine is not None and machine.kind == "cuda"
+    full: tuple[Adapter, ...] = ("full",) if enough else ()
     return (*full, "lora", *quantized)
 
 
