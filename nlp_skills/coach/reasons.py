@@ -125,8 +125,8 @@ def advice(decision: Decision, wish: Wish, found: Sequence[Doubt], learned: Lear
     if decision == "clarify":
         return _("answer first: {says}", says=next(doubt.says for doubt in found if doubt.stops))
     if decision == "collect":
-        return _("collect labelled rows first: there are {rows}, and below a hundred few-shot prompting is the better "
-                 "model", rows=wish.rows or 0)  # fmt: skip
+        return _("collect labelled rows first: there are {rows}; below a hundred, few-shot prompting comes before "
+                 "training", rows=wish.rows or 0)  # fmt: skip
     if decision == "prompt":
         return _("try few-shot prompting first, or collect more: {rows} rows are too few to train and to test on",
                  rows=wish.rows or 0)  # fmt: skip
