@@ -49,8 +49,10 @@ def test_a_manifest_passes_strictly(manifest: str, claude: Path, environment: di
 
 def test_being_installed_costs_a_session_at_most_700_tokens(claude: Path, environment: dict[str, str]) -> None:
     command = [claude, "--plugin-dir", ROOT, "plugin", "details", "nlp-skills"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    # With a key the client has a server count, and the scripted one counts 1; without, it projects by itself.
+    alone = {name: value for name, value in environment.items() if not name.startswith("ANTHROPIC_")}
+    done = subprocess.run(command, env=alone, capture_output=True, text=True, check=True)
     cost = re.search(r"Always-on:\s+~([\d,]+) tok", done.stdout)
     assert cost is not None, done.stdout
     print(f"always-on: {cost[1]} tokens, as the client projects it")
-    assert int(cost[1].replace(",", "")) <= 700
+    assert 100 < int(cost[1].replace(",", "")) <= 700

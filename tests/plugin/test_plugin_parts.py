@@ -83,6 +83,17 @@ def test_a_command_is_started_by_people_only_and_takes_what_it_hints_at(path: Pa
     assert _HAN.search(head["description"]) and len(head["description"]) <= 80
 
 
+def test_what_the_model_is_offered_in_every_session_stays_small() -> None:
+    """By a careful count: a token for each Chinese character, one for four others. Commands are not offered."""
+    offered = " ".join(
+        f"nlp-skills:{head['name']} {head['description']}"
+        for head, _ in map(parts, [*(folder / "SKILL.md" for folder in SKILLS), *AGENTS])
+    )
+    chinese = len(re.findall(r"[\u3000-\u9fff\uff00-\uffef]", offered))
+    tokens = chinese + (len(offered) - chinese) / 4
+    assert tokens <= 650, f"{tokens:.0f} tokens"
+
+
 @every(EVERY)
 def test_what_a_text_runs_the_command_line_has(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
