@@ -3,7 +3,7 @@
 Importing the package costs nothing: every room is imported by whoever needs it.
 """
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
