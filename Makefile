@@ -8,7 +8,7 @@ LOCALE := nlp_skills/locale
 UV = $(shell uv --version >/dev/null 2>&1 && command -v uv || echo "$(CURDIR)/.uv/bin/uv")
 RUN = "$(UV)" run --frozen --no-sync
 
-.PHONY: help demo test elsewhere lint messages schemas pins docs docs-reference bench clean uv
+.PHONY: help demo test elsewhere lint messages schemas knowledge pins docs docs-reference bench clean uv
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -38,6 +38,9 @@ messages: uv ## Collect the messages, update the Chinese catalogue and compile i
 
 schemas: uv ## Write schemas/*.schema.json from the documents' models
 	$(RUN) python -m nlp_skills.schema.export schemas
+
+knowledge: uv ## Fill the tables of the knowledge documents and copy them for the skill
+	$(RUN) python -m nlp_skills.knowledge.write skills/llm-knowledge/references
 
 pins: uv ## Write what servers install (machine/pins.txt) from uv.lock
 	@mkdir -p build

@@ -17,6 +17,7 @@ COMMANDS = {
     "setup": f"{_ROOM}.machine:setup",
     "doctor": f"{_ROOM}.machine:doctor",
     "recommend": f"{_ROOM}.recommend:recommend",
+    "knowledge": f"{_ROOM}.knowledge:knowledge",
     "new-task": f"{_ROOM}.tasks:new_task",
     "tasks": f"{_ROOM}.tasks:tasks",
     "use": f"{_ROOM}.tasks:use",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -105,7 +106,7 @@ class Model(Part):
     parameters: PositiveInt
     active: PositiveInt | None = None
     vision: PositiveInt | None = None
-    layers: PositiveInt
+    layers: Annotated[int, Field(ge=1, le=1000)]
     hidden: PositiveInt
     intermediate: PositiveInt
     heads: PositiveInt
@@ -201,6 +202,23 @@ def models() -> list[Model]:
     return [*kept, *mine.values()]
 
 
+def chosen(*, needs: Sequence[str] = (), language: str | None = None, most: float | None = None) -> list[Model]:
+    """The models that are good for all of the needs, serve a language and have at most so many weights."""
+    return [
+        model
+        for model in models()
+        if set(needs) <= set(model.needs)
+        and (language is None or model.serves(language))
+        and (most is None or model.parameters <= most)
+    ]
+
+
+def exact(name: str) -> Model | None:
+    """The model of just this id, alias or base checkpoint, however it is spelled."""
+    wanted = plain(name)
+    return next((model for model in models() if wanted in map(plain, [*model.names, model.short])), None)
+
+
 def named(name: str) -> Model:
     """The model of this id or alias, or the only one whose name has these words in it.
 
@@ -228,9 +246,11 @@ def _near(name: str, known: list[Model]) -> str:
 
 
 def _has(name: str, part: str) -> bool:
-    """Whether every word of a part begins a word of the name."""
+    """Whether every word of a part begins a word of the name; qwen3 does not begin qwen3.5."""
     words = _words(name)
-    return all(any(word.startswith(one) for word in words) for one in _words(part))
+    return all(
+        any(word.startswith(one) and not word[len(one) :].startswith(".") for word in words) for one in _words(part)
+    )
 
 
 def _words(name: str) -> list[str]:

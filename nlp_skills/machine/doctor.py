@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import platform
 import shutil
@@ -55,6 +56,7 @@ def diagnose(*, online: bool = False) -> Diagnosis:
     """Look at everything; `online` also asks the model hub whether it answers."""
     found = device.find()
     checks = [_python(), _package(), *_extras(), _device(found), _disk(), _uv(), _environment(), _claude(), _sky()]
+    checks += _catalogue()
     if online:
         checks.append(_hub())
     return Diagnosis(checks, found)
@@ -175,6 +177,20 @@ def _sky() -> Check:
     if not found:
         return Check("sky", None, _("not on PATH; only clouds need it"), mend=SKYPILOT)
     return Check("sky", True, found)
+
+
+def _catalogue() -> list[Check]:
+    """Facts about base models that were looked up long ago; nothing where all are recent, or the core is not installed."""
+    try:
+        from nlp_skills.knowledge import catalogue
+    except ImportError:
+        return []
+    old = catalogue.stale(dt.datetime.now(tz=dt.UTC).date())
+    if not old:
+        return []
+    first = min(old, key=lambda model: model.as_of)
+    value = _("looked up over six months ago: {count}, {name} first", count=len(old), name=first.name)
+    return [Check("model catalogue", None, value, mend=f"nlp-skills knowledge model {first.name} --refresh")]
 
 
 def _first_line(command: list[str]) -> str | None:
