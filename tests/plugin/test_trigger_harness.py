@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,28 @@ def test_a_call_of_the_skill_is_a_hit_and_an_answer_without_one_is_none(
     again = replay(*options, env=environment)
     assert counted(again) == found
     assert "sessions to start: 0" in again.stderr and len(model.requests) == requests
+
+
+def test_a_query_counts_by_what_most_of_its_runs_reach_for() -> None:
+    found = runpy.run_path(str(ROOT / "evals" / "run.py"))
+    firsts = {
+        "mine": ["a", "a", None],
+        "a neighbour's": ["b", "b", "a"],
+        "nobody's": [None, "a", "c"],
+        "a dog": ["a", "a", "a"],
+        "a cat": [None, None, "a"],
+    }
+    answers = [
+        found["Answer"](query, run, first, "0", None, "m", 1.0)
+        for query, runs in firsts.items()
+        for run, first in enumerate(runs)
+    ]
+    should = [{"query": "mine"}, {"query": "a neighbour's", "or": ["b"]}, {"query": "nobody's"}, {"query": "not asked"}]
+    near = [{"query": "a dog"}, {"query": "a cat"}]
+    figures = found["score"]({"name": "a", "should": should, "near_miss": near}, answers)
+    assert (figures["should"], figures["hits"], figures["reached"], figures["missed"]) == (3, 1, 2, ["nobody's"])
+    assert (figures["near_miss"], figures["wrong"]) == (2, ["a dog"])
+    assert (round(figures["recall"], 2), figures["precision"]) == (0.33, 0.5)
 
 
 def test_without_a_key_it_says_so_and_still_tells_what_it_would_ask(sets: Path, tmp_path: Path) -> None:
