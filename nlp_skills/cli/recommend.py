@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nlp_skills.coach.choosing import Plan
     from nlp_skills.coach.reasons import Reason
     from nlp_skills.coach.recommendation import Recommendation
+    from nlp_skills.schema.task import TaskType
     from nlp_skills.workspace.folder import TaskFolder
 
 _PATH = click.Path(path_type=Path)
@@ -37,6 +38,12 @@ _PATH = click.Path(path_type=Path)
 )
 @click.argument("summary", required=False, type=_PATH, metavar="[SUMMARY]")
 @frame.option("--data", "data", multiple=True, type=_PATH, metavar="FILE", help=N_("Labelled rows; repeatable."))
+@frame.option(
+    "--type",
+    "task_type",
+    type=click.Choice(["classification", "extraction", "generation"]),
+    help=N_("What kind of answer it gives; left out, as the summary or the data say."),
+)
 @frame.option("--labels", metavar="A,B,C", help=N_("The classes, separated by commas."))
 @frame.option("--label-field", metavar="COLUMN", help=N_("The column that holds the class."))
 @frame.option("--language", metavar="TAG", help=N_("Language of the texts, such as zh-TW."))
@@ -51,6 +58,7 @@ def recommend(
     data: tuple[Path, ...],
     labels: str | None,
     label_field: str | None,
+    task_type: TaskType | None,
     language: str | None,
     gpu: str | None,
     base_model: str | None,
@@ -74,6 +82,7 @@ def recommend(
         language=language,
         labels=[label.strip() for label in re.split("[,,、]", labels or "") if label.strip()],
         label_field=label_field,
+        task_type=task_type,
         base_model=base_model,
         rules=rules,
     )

@@ -16,8 +16,9 @@ from nlp_skills.training.estimate.verdict import Estimate
 from nlp_skills.training.estimate.work import Work
 from nlp_skills.training.trainer import Plan
 
-# Tokens of a chat template around a prompt and an answer; an answer in JSON.
-_AROUND, _ANSWER = 24, 16
+# Tokens of a chat template around a prompt and an answer; of an answer, by the kind of task.
+_AROUND = 24
+_ANSWER = {"classification": 16, "extraction": 64, "generation": 128}
 _BY_CHARACTER = ("zh", "yue", "ja", "ko", "th")
 # Rows that go through at once, tried from the most to the fewest; the step keeps its size by accumulation.
 _TOGETHER = (8, 4, 2, 1)
@@ -30,23 +31,24 @@ class Rows:
     count: int
     usual: int
     longest: int
+    answer: int
     counted: bool
 
 
 def rows_of(wish: Wish, rules: Rules) -> Rows:
     """Rows of the train split and their tokens, from their characters; assumed where there is no data."""
-    count = round((wish.rows or 0) * Split().train)
+    count, answer = round((wish.rows or 0) * Split().train), _ANSWER[wish.task_type]
     if not wish.data or not wish.data.lengths:
         tokens = round(rules.limit("tokens_a_row"))
-        return Rows(count, tokens, 2 * tokens, counted=False)
+        return Rows(count, tokens, 2 * tokens, answer, counted=False)
     language = (wish.language or "").lower().split("-")[0]
     each = rules.limit("tokens_a_chinese_character" if language in _BY_CHARACTER else "tokens_a_letter")
     template = len(wish.summary.input_template or "") if wish.summary else 0
     usual, longest = (
-        round((characters + template) * each) + _AROUND + _ANSWER
+        round((characters + template) * each) + _AROUND + answer
         for characters in (statistics.mean(wish.data.lengths), wish.data.lengths[-1])
     )
-    return Rows(count, usual, longest, counted=True)
+    return Rows(count, usual, longest, answer, counted=True)
 
 
 def estimate(config: Config, shape: Shape, machine: Machine, rows: Rows) -> Estimate:
@@ -69,10 +71,10 @@ def _work(config: Config, rows: Rows) -> Work:
     return Work(
         rows=rows.count,
         tokens=rows.count * rows.usual * pairs,
-        learnt=rows.count * _ANSWER * pairs,
+        learnt=rows.count * rows.answer * pairs,
         longest=rows.longest,
         p95=rows.longest,
-        answer=_ANSWER,
+        answer=rows.answer,
         spread=0,
         shared=0,
         valid_tokens=round(rows.count * rows.usual * Split().valid / Split().train),

@@ -40,14 +40,36 @@ class Dataset:
         return ["\n".join(_text(row.get(name)) for name in self.fields) for row in self.rows]
 
     @cached_property
+    def given(self) -> list[list[str]]:
+        """The classes of each row, none where there are none; one but for rows with several labels."""
+        values = [row.get(self.label_field or "") for row in self.rows]
+        return [
+            [text for each in (value if isinstance(value, list) else [value]) if (text := _text(each))]
+            for value in values
+        ]
+
+    @property
+    def several(self) -> bool:
+        """Whether a row has a list of classes."""
+        return any(isinstance(row.get(self.label_field or ""), list) for row in self.rows)
+
+    @property
+    def entity_field(self) -> str | None:
+        """A column of lists of objects with a text, as an extraction has them."""
+        sample = self.rows[:_SAMPLE]
+        return next((name for name in _columns(sample) if any(_is_mention(row.get(name)) for row in sample)), None)
+
+    @cached_property
     def answers(self) -> list[str]:
-        """The class of each row, empty where there is none."""
-        return [_text(row.get(self.label_field or "")) for row in self.rows]
+        """The answer of each row as one text, empty where there is none."""
+        return [" + ".join(sorted(given)) for given in self.given]
 
     @cached_property
     def classes(self) -> dict[str, int]:
         """Rows of each class, the most frequent first."""
-        return dict(Counter(answer for answer in self.answers if answer).most_common()) if self.label_field else {}
+        if not self.label_field:
+            return {}
+        return dict(Counter(label for given in self.given for label in given).most_common())
 
     @property
     def unlabelled(self) -> int:
@@ -148,7 +170,7 @@ def _rows(path: Path) -> Iterable[Row]:
 def _label_field(rows: Sequence[Row], fields: Sequence[str], labels: Collection[str]) -> str | None:
     """The column of the classes: the one that has the labels, else one called so, else the one of fewest values."""
     names = [name for name in _columns(rows) if name not in fields]
-    values = {name: Counter(_text(row.get(name)) for row in rows if _text(row.get(name))) for name in names}
+    values = {name: Counter(text for row in rows for text in _texts(row.get(name))) for name in names}
     if labels:
         shares = {name: _share(found, labels) for name, found in values.items()}
         best = max(shares, key=lambda name: shares[name], default=None)
@@ -161,8 +183,18 @@ def _label_field(rows: Sequence[Row], fields: Sequence[str], labels: Collection[
     return min(few, key=lambda name: len(values[name]), default=None)
 
 
+def _is_mention(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "text" in value[0]
+
+
 def _share(found: Counter[str], labels: Collection[str]) -> float:
     return sum(count for value, count in found.items() if value in labels) / max(1, found.total())
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a value, or of each in a list; objects in it are no classes."""
+    values = value if isinstance(value, list) else [value]
+    return [text for each in values if not isinstance(each, dict) and (text := _text(each))]
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

@@ -76,7 +76,7 @@ def _about_labels(wish: Wish, rules: Rules) -> Iterator[Doubt]:
         yield Doubt(
             "no_labels",
             _("a classification needs at least two labels, and {count} are known", count=len(wish.labels)),
-            _("write labels: [A, B] into the summary, give --labels A,B, or name the column: --label-field COLUMN"),
+            _("give --labels A,B or their column: --label-field COLUMN; or say what it is: --type generation"),
             stops=True,
         )
     elif wish.data and wish.data.label_field:

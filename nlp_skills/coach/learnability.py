@@ -10,6 +10,7 @@ from nlp_skills.coach.dataset import Dataset
 
 Interval = tuple[float, float]
 _SEED = 42
+_LOTS = 50
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class Learnability:
     value: float
     interval: Interval
     majority: float
+    chance: float
     rows: int
     folds: int
     of: int
 
     @property
     def tells(self) -> bool:
-        """Whether the texts tell the classes at all: more than always saying the commonest."""
-        return self.interval[0] > self.majority
+        """Whether the texts tell the classes at all: better than the same answers dealt out by lot."""
+        return self.interval[0] > self.chance
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -36,6 +38,7 @@ class Learnability:
             "value": round(self.value, 4),
             "interval": [round(end, 4) for end in self.interval],
             "majority": round(self.majority, 4),
+            "chance": round(self.chance, 4),
             "rows": self.rows,
             "folds": self.folds,
             "of_rows": self.of,
@@ -98,6 +101,18 @@ def _out_of_fold(texts: list[str], answers: list[str], language: str | None, fol
     return given
 
 
+def _by_lot(gold: list[str], given: list[str], metric: str) -> float:
+    """What the same answers score when each goes to a row by lot, on average."""
+    import random
+    import statistics
+
+    from nlp_skills.evaluation.scores import classes
+
+    lot, labels = random.Random(_SEED), sorted({*gold, *given})
+    dealt = [classes.one(gold, lot.sample(given, len(given)), labels).figures()[metric] for _time in range(_LOTS)]
+    return statistics.mean(float(each) for each in dealt)
+
+
 def _judged(sample: list[tuple[str, str]], given: list[str], metric: str, folds: int, of: int) -> Learnability:
     from nlp_skills.evaluation.baselines import fitted
     from nlp_skills.evaluation.scores import classes, intervals
@@ -110,6 +125,7 @@ def _judged(sample: list[tuple[str, str]], given: list[str], metric: str, folds:
         value=float(sheet.figures()[metric]),
         interval=intervals.of(sheet)[metric],
         majority=float(most.figures()[metric]),
+        chance=_by_lot(gold, given, metric),
         rows=len(sample),
         folds=folds,
         of=of,

@@ -91,11 +91,7 @@ def _of_plan(wish: Wish, table: Rules, chosen: Chosen, plan: Plan) -> Iterator[R
 def _of_scores(wish: Wish, learned: Learnability) -> Iterator[Reason]:
     low, high = learned.interval
     values = {"value": f"{learned.value:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
-    if not learned.tells:
-        says = _("word counts do no better than always the commonest class ({value}; 95 %: {low} to {high}): "
-                 "the words alone do not tell the labels, or these are noise", **values)  # fmt: skip
-        yield Reason("data", says)
-    elif wish.threshold is not None and high < wish.threshold:
+    if wish.threshold is not None and high < wish.threshold:
         gap = f"{(wish.threshold - learned.value) * 100:.0f}"
         yield Reason("data", _("word counts reach {value} (95 %: {low} to {high}); the goal is {gap} points above that",
                                gap=gap, **values))  # fmt: skip

@@ -143,7 +143,7 @@ def recommend(asked: Asked, *, root: Path) -> Recommendation:
     found = [*doubts.of(wish, table), *ground.doubts, *_served(wish, chosen)]
     learned = _learned(wish, table)
     plan, others, more = _planned(wish, table, chosen, ground)
-    found += [*more, *_in_time(wish, plan)]
+    found += [*more, *_in_time(wish, plan), *_told_by_words(learned)]
     decision = decide(wish, chosen, found, learned)
     advised = performance.expected(wish, learned, root, plan.candidate.model if plan else None)
     return Recommendation(
@@ -247,6 +247,21 @@ def _served(wish: Wish, chosen: Chosen) -> list[Doubt]:
             _("check the tag (such as zh-TW, en, ja); else name a model with --base and measure it first: its score "
               "before training is among the baselines of nlp-skills evaluate"),
             stops=True,
+        )
+    ]  # fmt: skip
+
+
+def _told_by_words(learned: Learnability | None) -> list[Doubt]:
+    if learned is None or learned.tells:
+        return []
+    return [
+        Doubt(
+            "words_do_not_tell",
+            _("word counts do no better than labels dealt out by lot: {value} (95 %: {low} to {high}) against {chance}",
+              value=f"{learned.value:.3f}", low=f"{learned.interval[0]:.3f}", high=f"{learned.interval[1]:.3f}",
+              chance=f"{learned.chance:.3f}"),
+            _("have two people label the same 50 rows: where they disagree, no model can learn it; "
+              "where they agree, the task asks for more than words"),
         )
     ]  # fmt: skip
 

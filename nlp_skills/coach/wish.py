@@ -32,6 +32,7 @@ class Asked:
     language: str | None = None
     labels: Sequence[str] = ()
     label_field: str | None = None
+    task_type: TaskType | None = None
     base_model: str | None = None
     rules: Path | None = None
 
@@ -54,8 +55,12 @@ class Wish:
 
     @property
     def task_type(self) -> TaskType:
-        """The kind of task; rows without a summary are taken for a classification."""
-        return self.summary.type if self.summary else "classification"
+        """The kind of task; of rows alone, an extraction where they have entities, else a classification."""
+        if self.asked.task_type is not None:
+            return self.asked.task_type
+        if self.summary is not None:
+            return self.summary.type
+        return "extraction" if self.data and self.data.entity_field else "classification"
 
     @cached_property
     def labels(self) -> list[str]:
@@ -74,6 +79,9 @@ class Wish:
         if self.summary and self.summary.output_format:
             return self.summary.output_format
         field_name = (self.data.label_field if self.data else None) or "label"
+        if self.task_type == "classification" and self.data and self.data.several:
+            part = {"type": "array", "items": {"type": "string", "enum": self.labels or ["?"]}}
+            return OutputFormat.model_validate({"type": "json", "schema": {field_name: part}})
         wish = create.Wish(self.name, self.task_type, self.labels or ["?"], output_field=field_name)
         return OutputFormat.model_validate(create.output_format(wish))
 
@@ -117,7 +125,9 @@ class Wish:
     def rows(self) -> int | None:
         """Labelled rows: those counted, else those said; None where nobody knows."""
         if self.data:
-            return len(self.data.rows) - (self.data.unlabelled if self.data.label_field else 0)
+            # What answers an extraction or a generation is not looked for, so that every row counts.
+            named = self.task_type == "classification" and self.data.label_field is not None
+            return len(self.data.rows) - (self.data.unlabelled if named else 0)
         return self.said.rows
 
     @property

@@ -80,6 +80,8 @@ def _parts(found: Recommendation) -> dict[str, Any]:
     """What the proposal and the summary have whole: the training, the answer's form, where it runs and goes."""
     parts: dict[str, Any] = {"training": dict(_flat(training(found)))}
     summary = found.wish.summary
+    if found.wish.kind == "labels":
+        parts["output"] = found.wish.output_format.model_dump(mode="json", by_alias=True, exclude_none=True)
     if summary is None:
         return parts
     versioning = summary.versioning

@@ -194,6 +194,38 @@ def test_bad_input(
     assert "Traceback" not in ran.err
 
 
+def test_labels_by_lot_are_told_from_labels(project: Path, cli: Cli) -> None:
+    lot = random.Random(1)
+    write_csv(project / "labelled.csv", [{**row, "label": lot.choice(LABELS)} for row in reviews(300)])
+    told = cli("recommend", "--data", "labelled.csv", "--gpu", "L4", "--json").json
+    assert "words_do_not_tell" in [problem["code"] for problem in told["problems"]]
+    assert told["facts"]["learnability"]["chance"] == pytest.approx(1 / 3, abs=0.03)
+    write_csv(project / "labelled.csv", noisy(300))
+    told = cli("recommend", "--data", "labelled.csv", "--gpu", "L4", "--json").json
+    assert "words_do_not_tell" not in [problem["code"] for problem in told["problems"]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "arguments", "facts"),
+    [
+        ({"tags": ["a", "b"]}, ["--label-field", "tags"], ("classification", "macro_f1")),
+        ({"entities": [{"text": "order", "type": "THING"}]}, [], ("extraction", "entity_f1")),
+        ({"reply": "We are sorry to hear that."}, ["--type", "generation"], ("generation", "chrf")),
+    ],
+)
+def test_other_kinds_of_answers(
+    project: Path, cli: Cli, answer: dict[str, Any], arguments: list[str], facts: tuple[str, str]
+) -> None:
+    rows = [{"text": row["text"], **answer} for row in reviews(300)]
+    (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ran = cli("recommend", "--data", "rows.jsonl", "--gpu", "L4", "--write", "--json", *arguments)
+    assert ran.code == 0, ran.err
+    assert (ran.json["facts"]["task_type"], ran.json["facts"]["metric"]) == facts
+    task = Task.load(project / "rows" / "task.yaml")
+    assert task.task_type == facts[0]
+    assert task.labels == (["a", "b"] if "tags" in answer else [])
+
+
 def test_nothing_to_go_by(project: Path, cli: Cli) -> None:
     ran = cli("recommend")
     assert ran.code == 2
