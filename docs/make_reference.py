@@ -1,7 +1,7 @@
 """The pages under Reference, made from what they describe: the commands, the schemas, the catalogue and its topics.
 
-MkDocs loads this file as a hook and gets the pages while it builds, so none of them can be out of date. Run as a
-program it writes the same pages into a folder, to be read without a site: `python docs/make_reference.py FOLDER`.
+The site gets them while it is built (`site_hooks.py`), so that none can be out of date. Run as a program, this writes
+the same pages into a folder, to be read without a site: `python docs/make_reference.py FOLDER`.
 """
 
 from __future__ import annotations
@@ -13,25 +13,19 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import yaml
-from jinja2 import Environment, pass_context
-from jinja2.runtime import Context
 
 from nlp_skills import i18n
 from nlp_skills.cli import frame
 from nlp_skills.cli.main import COMMANDS, cli
 
-if TYPE_CHECKING:
-    from mkdocs.config.defaults import MkDocsConfig
-    from mkdocs.structure.files import Files
-    from mkdocs.structure.pages import Page
-
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 KNOWLEDGE = ROOT / "nlp_skills" / "knowledge"
+RULES = ROOT / "nlp_skills" / "coach" / "rules.yaml"
 WORDS: dict[str, dict[str, str]] = {
     lang: yaml.safe_load((DOCS / "words" / f"{lang}.yaml").read_text(encoding="utf-8")) for lang in i18n.LANGUAGES
 }
@@ -259,8 +253,29 @@ def _knowledge(lang: str) -> Iterator[tuple[str, str]]:
     )
     if (KNOWLEDGE / "models.yaml").is_file():
         yield "reference/knowledge/models.md", "\n\n".join(_models(words)) + "\n"
+    yield "reference/knowledge/rules.md", "\n\n".join(_rules(lang)) + "\n"
     for path in topics(lang):
         yield f"reference/knowledge/{path.name}", path.read_text(encoding="utf-8")
+
+
+def _rules(lang: str) -> Iterator[str]:
+    words = WORDS[lang]
+    yield f"# {words['rules']}"
+    yield words["rules_say"]
+    for section, entries in yaml.safe_load(RULES.read_text(encoding="utf-8")).items():
+        named = entries if isinstance(entries, list) else [{"id": name, **entry} for name, entry in entries.items()]
+        rows = [
+            (f"`{entry['id']}`", _says(entry, lang), _text(f"{entry['source']}, {entry['as_of']}")) for entry in named
+        ]
+        yield f"## {words[section]} {{ #{section} }}"
+        yield _table((words["rule"], words["what_it_says"], words["source"]), rows)
+
+
+def _says(entry: dict[str, Any], lang: str) -> str:
+    """The reason of a rule as the user is told it; of one without, its figures."""
+    if "why" in entry:
+        return _text(entry["why"][lang])
+    return ", ".join(f"`{key}: {entry[key]}`" for key in entry if key not in ("id", "source", "as_of"))
 
 
 def _topic_list(lang: str) -> Iterator[str]:
@@ -315,54 +330,6 @@ def _escaped(text: str) -> str:
 def _table(columns: Any, rows: Any) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines)
-
-
-# What MkDocs calls
-
-
-def _language(config: MkDocsConfig) -> str:
-    return str(config.theme["language"])
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the reference into the navigation, between the how-tos and the explanations."""
-    assert config.nav is not None
-    config.nav.insert(3, {WORDS[_language(config)]["reference"]: nav(_language(config))})
-    return config
-
-
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the reference, and what both languages share."""
-    from mkdocs.structure.files import File
-
-    for path, text in pages(_language(config)).items():
-        files.append(File.generated(config, path, content=text))
-    for asset in sorted((DOCS / "assets").iterdir()):
-        files.append(File.generated(config, f"assets/{asset.name}", abs_src_path=str(asset)))
-    return files
-
-
-def on_env(env: Environment, config: MkDocsConfig, files: Files) -> Environment:
-    """Links out of the Chinese site: MkDocs takes leading dots away, as if nothing were above a site."""
-    before = env.filters["url"]
-
-    @pass_context
-    def url(context: Context, value: str) -> str:
-        up = "../" * context["page"].url.count("/") if value.startswith("../") and context["page"] else ""
-        return up + value if up or value.startswith("../") else str(before(context, value))
-
-    env.filters["url"] = url
-    return env
-
-
-def on_page_context(context: Any, page: Page, config: MkDocsConfig, nav: Any) -> Any:
-    """The language switch of a page leads to the same page."""
-    # From the root of the language's own site: Chinese is a folder of the English one.
-    homes = {"en": "", "zh-TW": "zh-TW/"} if _language(config) == "en" else {"en": "../", "zh-TW": ""}
-    config.extra["alternate"] = [
-        {"name": WORDS[lang]["language"], "lang": lang, "link": homes[lang] + page.url} for lang in i18n.LANGUAGES
-    ]
-    return context
 
 
 def main() -> None:

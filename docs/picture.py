@@ -123,7 +123,9 @@ def lines_of(folder: Path, lang: str) -> Iterator[Text]:
         if number:
             yield Text()
         yield Text.assemble(("$ ", "bold green"), (shot.command, "bold"))
-        yield from map(Text.from_ansi, chosen(printed(shot.command, folder, lang), shot.lines))
+        for line in chosen(printed(shot.command, folder, lang), shot.lines):
+            # As a terminal does it: at the edge, wherever that is.
+            yield from Text.from_ansi(line).wrap(Console(), WIDTH, overflow="fold") or [Text()]
 
 
 def drawn(lines: list[Text]) -> str:
@@ -154,7 +156,7 @@ def drawn(lines: list[Text]) -> str:
 def _fill(color: Color | None) -> str:
     if color is None or color.is_default:
         return ""
-    return f' fill="{color.get_truecolor(THEME).hex}"'
+    return f' style="fill: {color.get_truecolor(THEME).hex}"'
 
 
 def main() -> None:
