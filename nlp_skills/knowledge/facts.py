@@ -35,7 +35,7 @@ def lines(model: Model) -> list[tuple[str, str]]:
         (_("advice"), model.advice.notes or ""),
         *((_("figure"), figure(one)) for one in model.figures),
         (_("revision"), model.revision or ""),
-        (_("source"), model.source),
+        (_("looked up at"), model.source),
         (_("checked by"), ", ".join(_way(way) for way in model.checked)),
     ]
     return [(name, value) for name, value in found if value]
@@ -77,9 +77,9 @@ def thinking(model: Model) -> str:
 
 def figure(one: Figure) -> str:
     """A published or measured figure in a line."""
-    rows = _(" on {rows} rows", rows=one.rows) if one.rows else ""
     who = _("measured here: {source}", source=one.source) if one.measured_here else one.source
-    return f"{one.what}: {one.metric} {one.value:g}{rows} ({who}, {one.as_of.isoformat()})"
+    beside = [_("rows: {rows}", rows=one.rows)] if one.rows else []
+    return f"{one.what}: {one.metric} {one.value:g} ({', '.join([*beside, who, one.as_of.isoformat()])})"
 
 
 def _weights(model: Model) -> str:
