@@ -128,9 +128,9 @@ def _say_refreshed(fresh: Refreshed) -> None:
     frame.say(_("on the Hub: {revision}, changed on {day}", revision=fresh.revision[:12], day=day))
     for change in fresh.changes:
         before, now = short(change.before), short(change.now)
-        frame.say(f"  {_('{field} was {before}, is {now}', field=change.field, before=before, now=now)}")
+        frame.say("  " + _("{field} was {before}, is {now}", field=change.field, before=before, now=now))
     if not fresh.changes:
-        frame.say(f"  {_('nothing differs')}")
+        frame.say("  " + _("nothing differs"))
     frame.say(_("written to {path}", path=str(fresh.path)))
 
 

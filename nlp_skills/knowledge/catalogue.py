@@ -213,12 +213,6 @@ def chosen(*, needs: Sequence[str] = (), language: str | None = None, most: floa
     ]
 
 
-def exact(name: str) -> Model | None:
-    """The model of just this id, alias or base checkpoint, however it is spelled."""
-    wanted = plain(name)
-    return next((model for model in models() if wanted in map(plain, [*model.names, model.short])), None)
-
-
 def named(name: str) -> Model:
     """The model of this id or alias, or the only one whose name has these words in it.
 
