@@ -21,6 +21,7 @@ POLL_SECONDS = 3.0
 LAST_WORDS_SECONDS = 15.0
 # What goes on elsewhere is asked for that often.
 LOOK_SECONDS = 120.0
+_FRESH_SECONDS = 30.0
 
 
 def main(arguments: list[str]) -> None:
@@ -158,7 +159,7 @@ def _claimed(task: str) -> list[Run]:
     for name in names:
         status = ground.read_json(_status(task, name))
         detached = status.get("group") is not None and alive.is_here(status)
-        if name in sent or ((detached or status.get("place")) and _goes_on(status)):
+        if name in sent or ((detached or status.get("place")) and (_goes_on(status) or _is_fresh(task, name))):
             lock = ground.claim(os.path.join(ground.state(task), "watched", f"{name}.lock"))
             found += [Run(task, name, lock)] if lock else []
     return found
@@ -166,6 +167,12 @@ def _claimed(task: str) -> list[Run]:
 
 def _goes_on(status: dict[str, Any]) -> bool:
     return status.get("state") == "running" and alive.may_live(status)
+
+
+def _is_fresh(task: str, version: str) -> bool:
+    """Whether a run that has ended did so just now: the other hooks may have looked a moment before."""
+    written = ground.fingerprint(_status(task, version))
+    return bool(written) and time.time() - written[1] / 1e9 < _FRESH_SECONDS
 
 
 def _sent(task: str) -> list[str]:

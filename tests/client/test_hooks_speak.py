@@ -140,6 +140,10 @@ def test_a_step_that_succeeds_one_that_fails_and_one_in_the_background(session: 
     assert seen.ours(7) == ""
     assert "macro_f1 50.0%" in seen.ours(8)  # Stop: it has ended meanwhile
     assert "criterion ≥ 60.0%: not met" in seen.ours(8)
+    agent = "the agent nlp-skills:{} reads these: task sentiment, version v1, "
+    assert agent.format("result-analyzer") + "macro_f1 75.0%" in seen.ours(2)
+    assert agent.format("problem-diagnoser") + "at step 4 of 8" in seen.ours(4)
+    assert agent.format("problem-diagnoser") + "macro_f1 50.0%" in seen.ours(8)
     assert len(seen.requests) == 9
 
 
@@ -167,7 +171,12 @@ def test_what_happened_while_nobody_looked_is_told_at_the_start(session: Callabl
     assert "sentiment/data/train.jsonl: rows 1, bad 1" in first.ours(0)
     assert "sentiment v1: training died" in first.ours(0)
     assert "at step 3 of 9" in first.ours(0)
-    assert second.ours(0) == ""
+    assert "tasks: sentiment v1, created" in first.ours(0)
+    assert second.ours(0).splitlines()[:3] == [
+        "tasks: sentiment v1, created",
+        "no training or evaluation has ended since this was last told",
+        "next command: nlp-skills data-source add sentiment",
+    ]
     assert len(first.requests) == len(second.requests) == 1
 
 

@@ -340,3 +340,35 @@ def test_it_speaks_chinese(task: Path) -> None:
         "[nlp-skills] sentiment/data/train.jsonl：1 筆，1 筆有問題，首次檢查",
         "第 1 行：標籤不在 task.yaml 中：label = '還行'",
     ]
+
+
+def test_rows_that_become_bad_or_few_are_for_the_agent_that_knows_sources_told_once(task: Path) -> None:
+    path = task / "data" / "train.jsonl"
+    agent = "the agent nlp-skills:data-source-advisor reads these: task sentiment, data/train.jsonl, "
+    assert not any("agent" in line for line in wrote(path, reviews(120)).lines)
+    worse = [*reviews(120), {"text": "", "label": "neutral"}]
+    assert f"{agent}rows 121, bad 1" in wrote(path, worse).lines
+    assert not any("agent" in line for line in wrote(path, [*worse, {"text": ""}]).lines)
+    assert not any("agent" in line for line in wrote(path, reviews(120)).lines)
+    few = [row for row in reviews(160) if row["label"] != "neutral"] + [{"text": "so so", "label": "neutral"}]
+    assert f"{agent}rows {len(few)}, bad 0, smallest label neutral: 1" in wrote(path, few).lines
+    assert not any("agent" in line for line in wrote(task / "data" / "test.jsonl", reviews(12)).lines)
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "verb"),
+    [
+        ("nlp-skills regenerate sentiment", "regenerate", "regenerate"),
+        ("cd sentiment && uv run python scripts/01_regenerate_data.py", "regenerate", "regenerate"),
+        ("nlp-skills data-source check sentiment && nlp-skills regenerate", "data-source", "data-source"),
+        ("nlp-skills data-source check sentiment && nlp-skills regenerate", "regenerate", None),
+        ("grep regenerate notes.txt", "regenerate", None),
+    ],
+)
+def test_a_source_that_failed_is_for_that_agent_too(command: str, word: str, verb: str | None, task: Path) -> None:
+    said = fire("data_validation", "PostToolUseFailure-Bash", task.parent, word, command=command)
+    expected = [
+        f"[nlp-skills] sentiment: the {verb} command failed",
+        "the agent nlp-skills:data-source-advisor reads these: task sentiment, data_source.yaml",
+    ]
+    assert said.lines == (expected if verb else [])

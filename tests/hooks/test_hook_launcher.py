@@ -14,6 +14,7 @@ from conftest import ROOT
 from hook_events import WAKING, Said, fire, run
 
 PROGRAMS = ("data_validation", "version_tracking")
+ALL = (*PROGRAMS, "greeting", "watcher")
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_the_switch(program: str, task: Path) -> None:
     assert fire(program, "Stop", task.parent).lines
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", ALL)
 @pytest.mark.parametrize(
     "stdin", [b"", b"null", b"{", b"\xff\xfe", b'{"tool_input": 3, "tool_response": "x", "cwd": 7}']
 )
@@ -121,7 +122,7 @@ def test_every_hook_of_the_plugin_starts_the_launcher_and_every_program_exists()
     hooks = json.loads((ROOT / "hooks" / "hooks.json").read_text(encoding="utf-8"))["hooks"]
     handlers = [hook for groups in hooks.values() for group in groups for hook in group["hooks"]]
     assert {hook["args"][2] for hook in handlers} == {"${CLAUDE_PLUGIN_ROOT}/hooks/run"}
-    assert {hook["args"][3] for hook in handlers} == {*PROGRAMS, "greeting", "watcher"}
+    assert {hook["args"][3] for hook in handlers} == set(ALL)
     waiting = [hook for hook in handlers if hook["args"][3] == "watcher"]
     others = [hook for hook in handlers if hook not in waiting]
     assert {hook["args"][1] for hook in others} == {'sh "$0" "$@"; exit 0'}
