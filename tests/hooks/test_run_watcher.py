@@ -71,6 +71,7 @@ class Watching(subprocess.Popen[bytes]):
     """A watcher that was started for a session, this process unless another is given."""
 
     def __init__(self, task: Path, event: str = "Stop", session: int = 0, heard: float = 60, **given: Any) -> None:
+        self.task = task
         env = {"HOME": os.environ["HOME"], "PATH": os.environ["PATH"], "CLAUDE_PROJECT_DIR": str(task.parent),
                "NLP_SKILLS_LANG": "en", "NLP_SKILLS_PYTHON": sys.executable,
                "CLAUDE_CODE_ENTRYPOINT": "cli"}  # fmt: skip
@@ -90,9 +91,23 @@ class Watching(subprocess.Popen[bytes]):
         assert (self.returncode, err) == (0, b"")
         return out.decode().splitlines()
 
-    def is_waiting(self) -> bool:
-        time.sleep(0.4)
-        return self.poll() is None
+    def is_waiting(self, *versions: str) -> bool:
+        """Whether it has come to watch the runs of these versions, else of v1."""
+        until = time.monotonic() + 20
+        while self.poll() is None and time.monotonic() < until:
+            if all(is_held(self.task, version) for version in versions or ("v1",)):
+                return self.poll() is None
+            time.sleep(0.02)
+        return False
+
+
+def is_held(task: Path, version: str) -> bool:
+    """Whether some process watches the run; asked of the system, since taking the lock would be in its way."""
+    path = task / ".nlp-skills" / "watched" / f"{version}.lock"
+    if not path.exists():
+        return False
+    inode = path.stat().st_ino
+    return any(line.split()[5].endswith(f":{inode}") for line in Path("/proc/locks").read_text().splitlines())
 
 
 def why() -> list[str]:
@@ -180,12 +195,12 @@ def test_of_two_runs_each_wakes_it_for_itself(task: Path, sleeper: Callable[...,
     status(task, first.pid)
     status(task, second.pid, version="v2")
     watching = Watching(task)
-    assert watching.is_waiting()
+    assert watching.is_waiting("v1", "v2")
     status(task, first.pid, "completed")
     end(first)
     assert [line for line in watching.said() if "v2" in line] == []
     following = Watching(task)  # hooks.json starts one at the end of every turn
-    assert following.is_waiting()
+    assert following.is_waiting("v2")
     status(task, second.pid, "completed", version="v2")
     end(second)
     assert following.said()[0] == "sentiment v2: training completed, not evaluated yet"
@@ -249,7 +264,9 @@ def test_what_was_sent_to_another_machine_is_asked_for(task: Path) -> None:
     path.write_text(json.dumps(job), encoding="utf-8")
     watching = Watching(task)
     assert watching.is_waiting()
-    assert (task / ".nlp-skills" / "look.lock").exists()
+    while not (task / ".nlp-skills" / "look.lock").exists():
+        assert watching.poll() is None
+        time.sleep(0.02)
     path.write_text(json.dumps({**job, "state": "fetched"}), encoding="utf-8")
     status(task, 2**22 + 7, "completed", place="lin@gpu-server", host=None)
     assert watching.said()[0] == "sentiment v1: training completed, not evaluated yet"
