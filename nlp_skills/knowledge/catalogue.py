@@ -20,7 +20,7 @@ from nlp_skills.schema.document import Model as Part
 
 PACKAGED = Path(__file__).parent / "models.yaml"
 STALE_AFTER = dt.timedelta(days=183)
-# By how the Hub tags them; the short ones are no SPDX identifiers but licences of their makers.
+# By how the Hub tags them; those that are no SPDX identifiers are licences of their makers.
 LICENCES = {
     "Apache-2.0": "apache-2.0",
     "MIT": "mit",
@@ -29,6 +29,7 @@ LICENCES = {
     "Llama-3.2": "llama3.2",
     "Llama-3.3": "llama3.3",
     "Gemma": "gemma",
+    "DeepSeek-Model": "deepseek",
 }
 Need = Literal["chinese", "reasoning", "light", "ecosystem", "multilingual"]
 # How facts were checked: by arithmetic; on a page or in a repository of its makers, or of people who train it; against
@@ -150,11 +151,11 @@ class Model(Part):
         return [self.name, *self.aliases, *([self.base] if self.base else [])]
 
     def age(self, today: dt.date) -> dt.timedelta:
-        """How long ago its facts were looked up."""
+        """how long ago its facts were checked."""
         return today - self.as_of
 
     def is_stale(self, today: dt.date) -> bool:
-        """Whether they were looked up over six months ago."""
+        """Whether they were checked over six months ago."""
         return self.age(today) > STALE_AFTER
 
     def serves(self, language: str) -> bool:
@@ -257,7 +258,7 @@ def plain(name: str) -> str:
 
 
 def stale(today: dt.date) -> list[Model]:
-    """The models whose facts were looked up over six months before this day."""
+    """The models whose facts were last checked over six months before this day."""
     try:
         return [model for model in models() if model.is_stale(today)]
     except Problem:

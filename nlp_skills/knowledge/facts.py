@@ -35,7 +35,7 @@ def lines(model: Model) -> list[tuple[str, str]]:
         (_("advice"), model.advice.notes or ""),
         *((_("figure"), figure(one)) for one in model.figures),
         (_("revision"), model.revision or ""),
-        (_("looked up at"), model.source),
+        (_("published at"), model.source),
         (_("checked by"), ", ".join(_way(way) for way in model.checked)),
     ]
     return [(name, value) for name, value in found if value]
@@ -54,15 +54,15 @@ def as_dict(model: Model, today: dt.date) -> dict[str, Any]:
 
 
 def age(model: Model, today: dt.date) -> str:
-    """When the facts were looked up, and whether that is long ago."""
+    """When the facts were last checked, and whether that is long ago."""
     days = model.age(today).days
     if model.is_stale(today):
-        return _("looked up on {day}, {days} days ago: over six months", day=model.as_of.isoformat(), days=days)
-    return _("looked up on {day}, {days} days ago", day=model.as_of.isoformat(), days=days)
+        return _("last checked on {day}, {days} days ago: over six months", day=model.as_of.isoformat(), days=days)
+    return _("last checked on {day}, {days} days ago", day=model.as_of.isoformat(), days=days)
 
 
 def stale_mark(model: Model, today: dt.date) -> str:
-    """The day its facts were looked up; marked where that is long ago."""
+    """The day its facts were last checked; marked where that is long ago."""
     return f"{model.as_of.isoformat()}{' !' if model.is_stale(today) else ''}"
 
 

@@ -180,7 +180,7 @@ def _sky() -> Check:
 
 
 def _catalogue() -> list[Check]:
-    """Facts about base models that were looked up long ago; nothing where all are recent, or the core is not installed."""
+    """Facts about base models that were last checked long ago; nothing where all are recent, or the core is not installed."""
     try:
         from nlp_skills.knowledge import catalogue
     except ImportError:
@@ -189,7 +189,7 @@ def _catalogue() -> list[Check]:
     if not old:
         return []
     first = min(old, key=lambda model: model.as_of)
-    value = _("looked up over six months ago: {count}, {name} first", count=len(old), name=first.name)
+    value = _("last checked over six months ago: {count}, {name} first", count=len(old), name=first.name)
     return [Check("model catalogue", None, value, mend=f"nlp-skills knowledge model {first.name} --refresh")]
 
 

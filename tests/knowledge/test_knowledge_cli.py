@@ -106,7 +106,7 @@ def test_nothing_found_names_what_is_near(cli: Callable[..., Ran]) -> None:
 def test_a_model_is_shown_with_every_fact_its_source_and_age(cli: Callable[..., Ran]) -> None:
     shown = cli("knowledge", "model", "qwen3-8b")
     assert shown.code == 0
-    for fact in ("8,190,735,360", "43,646,976", "Apache-2.0", "enable_thinking", "151,936", "zh-TW", "looked up on",
+    for fact in ("8,190,735,360", "43,646,976", "Apache-2.0", "enable_thinking", "151,936", "zh-TW", "last checked on",
                  "https://huggingface.co/Qwen/Qwen3-8B"):  # fmt: skip
         assert fact in shown.out
     said = cli("knowledge", "model", "Qwen/Qwen3-8B", "--json").json["model"]
@@ -135,7 +135,7 @@ def test_an_old_entry_is_flagged_and_doctor_counts_it(
     assert "--refresh" in shown.err
     looked = cli("doctor")
     assert looked.code == 0
-    assert "looked up over six months ago: 1, Qwen/Qwen3-8B first" in looked.out
+    assert "last checked over six months ago: 1, Qwen/Qwen3-8B first" in looked.out
     assert "nlp-skills knowledge model Qwen/Qwen3-8B --refresh" in looked.out
 
 
