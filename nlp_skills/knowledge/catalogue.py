@@ -151,7 +151,7 @@ class Model(Part):
         return [self.name, *self.aliases, *([self.base] if self.base else [])]
 
     def age(self, today: dt.date) -> dt.timedelta:
-        """how long ago its facts were checked."""
+        """How long ago its facts were checked."""
         return today - self.as_of
 
     def is_stale(self, today: dt.date) -> bool:

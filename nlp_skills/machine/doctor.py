@@ -180,7 +180,7 @@ def _sky() -> Check:
 
 
 def _catalogue() -> list[Check]:
-    """Facts about base models that were last checked long ago; nothing where all are recent, or the core is not installed."""
+    """Facts about base models that were last checked long ago: nothing where all are recent, or the core is missing."""
     try:
         from nlp_skills.knowledge import catalogue
     except ImportError:
