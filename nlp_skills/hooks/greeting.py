@@ -24,24 +24,27 @@ def main(_arguments: list[str]) -> None:
     """Read the event, greet where there are tasks, tell what ended."""
     said = ground.event()
     tasks = ground.tasks(said)
+    greets = said.get("source") not in _GREETED
+    known = _in_use(tasks, said) if greets else []
+    hello = _hello(known) if known else None  # before the news, which are noted as told once they are read
     lang, news = version_tracking.news(said, tasks)
-    known = [] if said.get("source") in _GREETED else _in_use(tasks, said)
-    if not known:
-        if said.get("source") in _GREETED:
-            log.note(silent="this session was greeted")
+    if hello is None:
+        log.note(**({} if greets else {"silent": "this session was greeted"}))
         ground.speak(said, lang, news)
         return
+    lang, overview, going, following = hello
+    lines = [overview, going or ("" if news else words.phrase(lang, "calm")), "" if news else following]
+    person = words.phrase(lang, "semicolon").join([overview, *(block[0] for block in news if block)])
+    ground.speak(said, lang, [[line for line in lines if line], *news], words.clean(person, 400))
+
+
+def _hello(known: list[Greeted]) -> tuple[str, str, str, str]:
+    """The language, the tasks, what goes on (empty when nothing does), and the next step."""
     lang = known[0].lang
-    lines = [_overview(lang, known)]
-    going = [words.clean(line, 120) for task in known for line in task.going()]
-    if going:
-        lines.append(words.phrase(lang, "going", runs=words.phrase(lang, "semicolon").join(going[:_GOING])))
-    elif not news:
-        lines.append(words.phrase(lang, "calm"))
-    if not news:
-        lines.append(words.phrase(lang, "next", command=known[0].next_command()))
-    person = words.phrase(lang, "semicolon").join([lines[0], *(block[0] for block in news if block)])
-    ground.speak(said, lang, [lines, *news], words.clean(person, 400))
+    semicolon = words.phrase(lang, "semicolon")
+    runs = [words.clean(line, 120) for task in known for line in task.going()][:_GOING]
+    going = words.phrase(lang, "going", runs=semicolon.join(runs)) if runs else ""
+    return lang, _overview(lang, known), going, words.phrase(lang, "next", command=known[0].next_command())
 
 
 def _overview(lang: str, known: list[Greeted]) -> str:
