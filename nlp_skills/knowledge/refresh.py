@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ _KEYS = {
 }
 # What an entry gives otherwise than its config.json, where that has it under the same name.
 _OTHERWISE = {"head_dim": "latent", "intermediate": "delta"}
+# What is shown of a text from there, and kept: a name, nothing that a terminal would act on.
+_WORD = re.compile(r"[\w.+-]{1,60}")
 _HEADER = "# Models of your own and corrections, by `nlp-skills knowledge model NAME --refresh` or by hand.\n"
 
 
@@ -121,9 +124,9 @@ def _licence(card: Path | None) -> str | None:
     except Invalid:
         return None
     tag = said.get("license") if isinstance(said, dict) else None
-    if not isinstance(tag, str):
+    if not isinstance(tag, str) or not _WORD.fullmatch(tag):
         return None
-    return next((name for name, known in LICENCES.items() if known == tag.lower()), tag[:60])
+    return next((name for name, known in LICENCES.items() if known == tag.lower()), tag)
 
 
 def _facts(model: Model, said: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +138,11 @@ def _facts(model: Model, said: dict[str, Any]) -> dict[str, Any]:
         if value is None or (field in _OTHERWISE and getattr(model, _OTHERWISE[field])):
             continue
         # Only a fact of the same kind can take an entry's place: what stands on the Hub is not checked by anyone.
-        if before is not None and type(value) is type(before):
+        if (
+            before is not None
+            and type(value) is type(before)
+            and (not isinstance(value, str) or _WORD.fullmatch(value))
+        ):
             found[field] = value
     return found
 

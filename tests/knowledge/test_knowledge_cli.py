@@ -182,7 +182,10 @@ def config(**changed: object) -> bytes:
 def hub() -> Iterator[minihub.Hub]:
     with minihub.running() as found:
         repo = found.repo("Qwen/Qwen3-0.6B")
-        repo.commit({"config.json": config(), "README.md": CARD.replace("mit", "apache-2.0").encode()})
+        # Nothing that a terminal would act on is taken over.
+        repo.commit(
+            {"config.json": config(model_type="\x1b[31mqwen3"), "README.md": CARD.replace("mit", "apache-2.0").encode()}
+        )
         found.repo("Qwen/Qwen3-1.7B").commit({"config.json": config(num_hidden_layers=29), "README.md": CARD.encode()})
         found.repo("Qwen/Qwen3-4B").commit({"config.json": config(num_hidden_layers=10**9), "README.md": b"no card"})
         found.repo("meta-llama/Llama-3.2-1B-Instruct", gated=True).commit({"config.json": b"{}"})
