@@ -101,9 +101,15 @@ def _models(wish: Wish, table: Rules) -> tuple[Choice, list[Candidate], list[str
 
 
 def _candidate(name: str) -> Candidate:
+    folder = Path(name).expanduser().absolute()
+    if folder.is_dir():
+        # It may be called like a model of the catalogue; and a task is not always looked at from here.
+        return Candidate(str(folder), _looked_up(str(folder)), None)
     try:
         model = catalogue.named(name)
     except Usage:
+        if "/" not in name:
+            raise
         return Candidate(name, _looked_up(name), None)
     # A name that leads to the weights in another way stays as it was written.
     return Candidate(name if name in model.names else model.name, shapes.shape(model), model)

@@ -194,6 +194,19 @@ def test_bad_input(
     assert "Traceback" not in ran.err
 
 
+def test_a_folder_is_a_base_model_too(project: Path, cli: Cli, tiny_base: Path) -> None:
+    """Whatever it is called: its config.json says what it is, not the catalogue."""
+    (project / "qwen3-8b").symlink_to(tiny_base)
+    write_csv(project / "labelled.csv", noisy(240))
+    told = cli("recommend", "--data", "labelled.csv", "--gpu", "L4", "--base", "./qwen3-8b", "--json").json
+    assert told["proposal"]["base_model"] == str(project / "qwen3-8b")
+    assert told["proposal"]["parameters"] < 10**7
+    assert told["proposal"]["verdict"] == "fits"
+    unknown = cli("recommend", "--data", "labelled.csv", "--gpu", "L4", "--base", "qwen3-4")
+    assert unknown.code == 2
+    assert "Qwen/Qwen3-4B" in unknown.err
+
+
 def test_labels_by_lot_are_told_from_labels(project: Path, cli: Cli) -> None:
     lot = random.Random(1)
     write_csv(project / "labelled.csv", [{**row, "label": lot.choice(LABELS)} for row in reviews(300)])

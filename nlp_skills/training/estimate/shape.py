@@ -94,7 +94,7 @@ def of(folder: str) -> Shape:
 
     try:
         return of_config(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
-    except (ValueError, KeyError, OSError, ImportError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, OSError, ImportError, AttributeError, TypeError, RuntimeError) as error:
         raise Unavailable(
             _("the size of this base model cannot be told"),
             file=Path(folder) / "config.json",
