@@ -26,7 +26,7 @@ _SKIP = {"node_modules", "__pycache__", "site-packages", "venv", "data", "models
 def event() -> dict[str, Any]:
     """Claude Code's event from standard input; empty when it is not what we know."""
     said = mapping(json.loads(sys.stdin.buffer.read() or b"{}"))
-    log.note(event=str(said.get("hook_event_name")), cwd=str(said.get("cwd")))
+    log.note(event=str(said.get("hook_event_name")))
     return said
 
 
