@@ -49,8 +49,8 @@ pins: uv ## Write what servers install (machine/pins.txt) from uv.lock
 
 docs: uv ## Build the documentation in both languages, into build/site; needs no network
 	"$(UV)" sync --frozen --inexact --group docs
-	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet
-	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --config-file mkdocs.zh-TW.yml
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --config-file mkdocs.zh-TW.yml
 	@echo "open build/site/index.html"
 
 docs-reference: uv ## Write the reference's pages as Markdown, into build/reference

@@ -47,7 +47,7 @@ def pages(lang: str) -> dict[str, str]:
     """Every page of the reference in one language, as Markdown by its path.
 
     Raises:
-        ValueError: a command stands in no group.
+        ValueError: a command stands in no group, or a topic has the name of another page.
     """
     if homeless := sorted(set(COMMANDS) - {name for names in GROUPS.values() for name in names}):
         raise ValueError(f"docs/make_reference.py: commands in no group: {', '.join(homeless)}")
@@ -55,13 +55,13 @@ def pages(lang: str) -> dict[str, str]:
     i18n.set_language(lang)
     frame._translate_click()
     try:
-        made = {"reference/index.md": _overview(lang)}
-        made |= dict(_commands(lang))
-        made |= dict(_documents(lang))
-        made |= dict(_knowledge(lang))
+        found = [("reference/index.md", _overview(lang)), *_commands(lang), *_documents(lang), *_knowledge(lang)]
     finally:
         i18n.set_language(None)
         os.environ.pop("LANGUAGE", None) if before is None else os.environ.update(LANGUAGE=before)
+    made = dict(found)
+    if len(made) < len(found):
+        raise ValueError(f"two pages have the same path: {sorted(path for path, _text in found)}")
     return made
 
 
@@ -69,7 +69,7 @@ def nav(lang: str) -> list[Any]:
     """The same pages as they stand in the navigation."""
     words = WORDS[lang]
     groups = [
-        {words[group]: [f"reference/commands/{name}.md" for name in names if name in COMMANDS]}
+        {words[group]: [{name: f"reference/commands/{name}.md"} for name in names if name in COMMANDS]}
         for group, names in GROUPS.items()
     ]
     knowledge = [path for path, _text in _knowledge(lang)]
@@ -252,7 +252,7 @@ def _knowledge(lang: str) -> Iterator[tuple[str, str]]:
         "\n\n".join([f"# {words['knowledge']}", words["knowledge_says"], *_topic_list(lang)]) + "\n",
     )
     if (KNOWLEDGE / "models.yaml").is_file():
-        yield "reference/knowledge/models.md", "\n\n".join(_models(words)) + "\n"
+        yield "reference/knowledge/catalogue.md", "\n\n".join(_models(words)) + "\n"
     yield "reference/knowledge/rules.md", "\n\n".join(_rules(lang)) + "\n"
     for path in topics(lang):
         yield f"reference/knowledge/{path.name}", path.read_text(encoding="utf-8")
@@ -267,14 +267,15 @@ def _rules(lang: str) -> Iterator[str]:
         rows = [
             (f"`{entry['id']}`", _says(entry, lang), _text(f"{entry['source']}, {entry['as_of']}")) for entry in named
         ]
-        yield f"## {words[section]} {{ #{section} }}"
+        yield f"## {words[f'rules_{section}']} {{ #{section} }}"
         yield _table((words["rule"], words["what_it_says"], words["source"]), rows)
 
 
 def _says(entry: dict[str, Any], lang: str) -> str:
     """The reason of a rule as the user is told it; of one without, its figures."""
     if "why" in entry:
-        return _text(entry["why"][lang])
+        chosen = ", ".join(f"`{name}`" for name in entry.get("choose", []))
+        return _text(entry["why"][lang]) + (f": {chosen}" if chosen else "")
     return ", ".join(f"`{key}: {entry[key]}`" for key in entry if key not in ("id", "source", "as_of"))
 
 
@@ -296,7 +297,6 @@ def _models(words: dict[str, str]) -> Iterator[str]:
             (
                 f"`{model.name}`",
                 _count(model.parameters) + (f" ({_count(model.active)} {words['active']})" if model.active else ""),
-                model.architecture,
                 f"{model.context:,}",
                 _text(model.licence),
                 words[f"thinking_{model.thinking}"],
@@ -305,7 +305,7 @@ def _models(words: dict[str, str]) -> Iterator[str]:
             for model in listed
             if model.family == family
         ]
-        heading = ("model", "parameters", "architecture", "context", "licence", "thinking", "looked_up")
+        heading = ("model", "parameters", "context", "licence", "thinking", "looked_up")
         yield _table([words[word] for word in heading], rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -47,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("site")
     for config, folder in (("mkdocs.yml", place), ("mkdocs.zh-TW.yml", place / "zh-TW")):
         ran = subprocess.run(
-            [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", config, "-d", str(folder)],
+            [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", str(folder)],
             cwd=ROOT,
             env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "HTTPS_PROXY": "http://127.0.0.1:9"},
             capture_output=True,
@@ -131,3 +132,40 @@ def test_chinese_can_be_searched(site: Path) -> None:
     index = json.loads((site / "zh-TW" / "search" / "search_index.json").read_text(encoding="utf-8"))
     # Words are set apart for the search, which otherwise finds whole sentences only.
     assert any("\u200b" in entry["text"] for entry in index["docs"])
+
+
+@pytest.mark.parametrize(("name", "lang"), [("README.md", "en"), ("README.zh-TW.md", "zh-TW")])
+def test_a_readme_names_every_command_and_leads_nowhere_wrong(name: str, lang: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "](" not in line]
+    assert set(re.findall(r"`([a-z-]+)`", " ".join(rows))) == {*COMMANDS}
+    for target in re.findall(r"\]\(([^)#:]+)", text):
+        assert (ROOT / target).exists(), target
+    assert "\nmake demo " in text and "\nmake test " in text
+    for command in (ROOT / "commands").glob("*.md"):
+        assert f":{command.stem}" in text, f"/nlp-skills:{command.stem}"
+
+
+def test_the_pictures_fetch_nothing_and_show_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    import picture
+
+    for name in ("picture.svg", "picture.zh-TW.svg"):
+        text = (DOCS / "assets" / name).read_text(encoding="utf-8")
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", "") and "@font-face" not in text
+        shown = " ".join(html.unescape(word) for word in re.findall(r">([^<>]+)</text>", text))
+        assert all(shot.command in shown for shot in picture.SHOTS)
+
+
+def test_a_picture_is_laid_out_by_width_and_cut_where_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    import picture
+    from rich.text import Text
+
+    assert list(picture.chosen(["a", "b", "c", "d"], (range(1, 2), range(4, 5)))) == ["a", "⋮", "d"]
+    drawn = picture.drawn([Text("任務 <b>"), Text("ab <b>", style="red")])
+    places = re.findall(r'<text x="([\d.]+)" y="\d+"[^>]*>([^<]+)</text>', drawn)
+    assert [text for _, text in places] == ["任務", "&lt;b&gt;", "ab", "&lt;b&gt;"]
+    # Two Chinese characters are as wide as four letters.
+    assert float(places[1][0]) - float(places[3][0]) == pytest.approx(2 * picture.CELL, abs=0.2)
+    assert 'style="fill:' in drawn
