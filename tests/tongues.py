@@ -31,6 +31,7 @@ class Tongue:
     lower: Question
     plan: Question
     valid: str
+    share: str
     trained: str
     following: str
     measured: str
@@ -89,16 +90,17 @@ ENGLISH = Tongue(
                   (("Yes (Recommended)", "as proposed"), ("I don't know", "tell me more")),
                   "Yes, but we may only use our own base model, the one in models/house"),
     valid="sentiment/data/{split}.jsonl: rows {rows}, bad 0",
+    share="{label} {count} (",
     trained="sentiment {version}: training completed, not evaluated yet",
     following="next command: nlp-skills evaluate sentiment",
     measured="sentiment {version}: evaluated, test rows {rows}",
     not_met="criterion ≥ 85.0%: not met",
     refused="{version} is not to be deployed:",
     judge="Judge v1 of the task sentiment: adopt, iterate, collect data or stop?",
-    verdict="Iterate: macro-F1 is {figure}, below the 85.0% that were asked for. Next: twice the rank.",
+    verdict="Iterate: macro-F1 is {figure} of the 85.0% asked for, rows wrong: {wrong} of {rows}. Next: learn faster.",
     agree="Good, then make the data and a first version.",
     go_on="Then try that, and put v2 to use if it is good enough.",
-    change="twice the rank",
+    change="learning rate 0.0002 → 0.002",
     farewell="v2 stays here until it reaches what you asked for.",
 )  # fmt: skip
 
@@ -123,16 +125,17 @@ CHINESE = Tongue(
     plan=Question("要照這個方案建立任務嗎？", "方案", (("好（建議）", "照建議"), ("我不知道", "再說明一下")),
                   "好，但我們只能用自己的基礎模型，在 models/house"),
     valid="sentiment/data/{split}.jsonl：{rows} 筆，0 筆有問題",
+    share="{label} {count}（",
     trained="sentiment {version}：訓練完成，尚未評估",
     following="下一個指令：nlp-skills evaluate sentiment",
     measured="sentiment {version}：已在 {rows} 筆測試資料上評估",
     not_met="成功標準 ≥ 85.0%：未達成",
-    refused="{version} 不",
+    refused="{version} 不應部署：",
     judge="請判斷任務 sentiment 的 v1：採用、再迭代、收集資料，還是停止？",
-    verdict="再迭代：macro-F1 為 {figure}，未達要求的 85.0%。下一步：rank 加倍。",
+    verdict="再迭代：macro-F1 為 {figure}，要求 85.0%；{rows} 筆中錯 {wrong} 筆。下一步：提高學習率。",
     agree="好，那就準備資料，做出第一版。",
     go_on="那就試試看，v2 夠好的話就上線。",
-    change="rank 加倍",
+    change="學習率 0.0002 → 0.002",
     farewell="v2 先留在這裡，等達到您要的標準再部署。",
 )  # fmt: skip
 

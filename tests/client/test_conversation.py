@@ -6,6 +6,7 @@ Every command runs, and every figure that the model is shown is held against the
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from claude_code import bash, call, text
 from conftest import ROOT
 from conversation import Talk
+from tables import tables
 from tongues import CHINESE, ENGLISH, ROWS, TOO_HIGH, Tongue, write_reviews
 
 from nlp_skills.schema import yaml
@@ -57,58 +59,70 @@ def what_is_wanted(session: Talk, tongue: Tongue) -> None:
     seen = session.say(tongue.wish)
     assert "nlp-skills:llm-coach" in seen.new
     seen = session.play(call("Skill", skill="nlp-skills:llm-coach"))
-    assert (ROOT / "skills" / "llm-coach" / "SKILL.md").read_text(encoding="utf-8").split("---\n")[
-        2
-    ].strip() in seen.new
-    seen = session.play(bash("nlp-skills doctor --json"))
-    assert seen.json["ok"]
-    seen = session.play(bash("nlp-skills tasks --json"))
-    assert seen.json["tasks"] == []
+    assert body(ROOT / "skills" / "llm-coach" / "SKILL.md") in seen.new
+    assert session.play(bash("nlp-skills tasks --json")).json["tasks"] == []
+    assert session.play(bash("nlp-skills doctor --json")).json["ok"]
     for question in tongue.questions:
         seen = session.ask(question)
         assert f'"{question.words}"="{question.answer}"' in seen.result
     assert session.asked == [question.asked for question in tongue.questions]
 
 
+def body(path: Path) -> str:
+    """A skill or an agent without its front matter."""
+    return path.read_text(encoding="utf-8").split("---\n", 2)[2].strip()
+
+
 def proposal(session: Talk, tongue: Tongue, project: Path) -> None:
     """What was agreed goes into a file; a command says what is wrong with it, and the person changes their mind."""
     path = project / "task_summary.yaml"
+    form = session.play(call("Read", file_path=str(ROOT / "skills" / "llm-coach" / "references" / "task-summary.md")))
+    assert all(f"{key}:" in form.result for key in tongue.summary)
     session.play(call("Write", file_path=str(path), content=yaml.dumps({"task_summary": tongue.summary})))
     advice = session.play(bash("nlp-skills recommend --json")).json
+    problem = too_high(advice, tongue)
+
+    session.ask(tongue.lower)
+    session.play(call("Edit", file_path=str(path), old_string=str(TOO_HIGH), new_string=tongue.lower.answer))
+    assert tongue.plan.answer in session.ask(tongue.plan).result
+    seen = session.play(bash("nlp-skills recommend --base models/house --write"))
+    assert not seen.failed
+    assert problem not in seen.result
+    written = TaskFolder.at(project / "sentiment").task()
+    assert written.success_criteria.threshold == float(tongue.lower.answer)
+    assert written.training is not None
+    assert Path(written.training.base_model).samefile(project / "models" / "house")
+    assert f"LoRA r={written.training.lora.r}" in seen.result
+    assert (written.language, written.output_format.labels) == (tongue.language, list(tongue.labels))
+    # The proposal ends with what comes next, and that is what the model does.
+    following = re.search(r"nlp-skills data-source add .*", seen.result)
+    assert following
+    seen = session.play(bash(following[0]))
+    assert not seen.failed, seen.result
+    session.tell(advice["advice"])
+
+
+def too_high(advice: Any, tongue: Tongue) -> str:
+    """The recommendation for the first summary: fine-tune, but so few test rows cannot show what is asked for."""
     assert advice["decision"] == "fine-tune"
     assert advice["facts"]["rows"] == ROWS
     assert set(advice["facts"]["data"]["classes"]) == set(tongue.labels)
+    assert advice["proposal"]["performance"]["basis"] == "cross_validation"
     (problem,) = advice["problems"]
     assert problem["code"] == "threshold_not_provable"
     planned = advice["test_rows"]
     assert planned["show_at_most"] < TOO_HIGH
     assert str(planned["planned"]) in problem["says"]
     assert str(planned["needed_without_mistake"]) in problem["mend"]
-    assert advice["proposal"]["performance"]["basis"] == "cross_validation"
-
-    session.ask(tongue.lower)
-    session.play(call("Read", file_path=str(path)))
-    session.play(call("Edit", file_path=str(path), old_string=str(TOO_HIGH), new_string=tongue.lower.answer))
-    seen = session.ask(tongue.plan)
-    assert tongue.plan.answer in seen.result
-    advice = session.play(bash("nlp-skills recommend --base models/house --write --json")).json
-    assert advice["problems"] == []
-    written = TaskFolder.at(project / "sentiment").task()
-    assert written.success_criteria.threshold == float(tongue.lower.answer)
-    assert written.training.base_model == advice["proposal"]["base_model"] == "models/house"
-    assert written.training.lora.r == advice["proposal"]["lora"]["r"]
-    assert (written.language, written.output_format.labels) == (tongue.language, list(tongue.labels))
-    session.tell(advice["advice"])
-    for said in [advice["advice"], problem["says"], problem["mend"], *(reason["says"] for reason in advice["reasons"])]:
-        assert tongue.speaks(said), said
+    reasons = [reason["says"] for reason in advice["reasons"]]
+    for words in (advice["advice"], problem["says"], problem["mend"], *reasons):
+        assert tongue.speaks(words), words
+    return str(problem["says"])
 
 
 def data_are_made(session: Talk, tongue: Tongue, task: Path) -> None:
-    """The hook says of each file how many rows it has, once."""
+    """The hook says of each file how many rows it has, and of each class."""
     session.say(tongue.agree)
-    add = "nlp-skills data-source add --type file_import --path reviews.csv --name reviews"
-    seen = session.play(bash(add))
-    assert not seen.failed, seen.result
     seen = session.play(bash("nlp-skills regenerate"))
     (said,) = seen.ours
     rows = {split: rows_of(task / "data" / f"{split}.jsonl") for split in ("train", "valid", "test")}
@@ -116,9 +130,14 @@ def data_are_made(session: Talk, tongue: Tongue, task: Path) -> None:
     for split, some in rows.items():
         assert tongue.valid.format(split=split, rows=len(some)) in said
     for label, count in Counter(row["label"] for row in rows["train"]).items():
-        assert f"{label} {count} (" in said or f"{label} {count}（" in said
+        assert tongue.share.format(label=label, count=count) in said
     assert session.play(bash("nlp-skills generate")).ours == []
     assert (task / "scripts" / "04_train.py").is_file()
+    # A first look needs no three passes.
+    config = task / "versions" / "v1" / "config.yaml"
+    session.play(call("Read", file_path=str(config)))
+    seen = session.play(call("Edit", file_path=str(config), old_string="epochs: 3.0", new_string="epochs: 1"))
+    assert not seen.failed, seen.result
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -144,6 +163,7 @@ def measured(session: Talk, tongue: Tongue, task: Path, version: str) -> None:
     assert results["success"]["verdict"] == "not_met"
     assert tongue.not_met in said
     assert percent(max(figures["macro_f1"] for figures in results["baselines"].values())) in said
+    assert "nlp-skills:problem-diagnoser" in said  # what a missed criterion is handed to
 
 
 def results_of(task: Path, version: str) -> Any:
@@ -155,39 +175,40 @@ def percent(value: float) -> str:
 
 
 def judged_by_the_analyst(session: Talk, tongue: Tongue, task: Path) -> None:
-    """The agent is started with its own instructions and without tools that write, and its answer comes back."""
+    """The agent is started with its own instructions and nothing to write with, looks, and its answer comes back."""
     seen = session.play(call("Agent", subagent_type=ANALYST, description=tongue.judge, prompt=tongue.judge))
-    agent = (ROOT / "agents" / "result-analyzer.md").read_text(encoding="utf-8").split("---\n", 2)
-    assert agent[2].strip() in seen.system
+    assert body(ROOT / "agents" / "result-analyzer.md") in seen.system
     assert tongue.judge in seen.new
     assert not {"Write", "Edit", "Agent"} & {tool["name"] for tool in seen.request["tools"]}
-    seen = session.play(bash("nlp-skills errors --version v1"))
-    seen = session.play(bash("nlp-skills history --json"))
-    reached = results_of(task, "v1")["metrics"]["macro_f1"]
-    assert str(reached) in seen.result
-    verdict = tongue.verdict.format(figure=percent(reached))
-    seen = session.play([text(verdict)])
-    assert verdict in seen.result
+    results = results_of(task, "v1")
+    found = session.play(bash("nlp-skills errors --version v1 --limit 30 --json")).json
+    predictions = rows_of(task / "versions" / "v1" / "predictions.jsonl")
+    assert found["rows"] == results["test_rows"] == len(predictions)
+    assert found["value"] == results["metrics"]["macro_f1"]
+    verdict = tongue.verdict.format(figure=percent(found["value"]), wrong=found["wrong"], rows=found["rows"])
+    assert verdict in session.play([text(verdict)]).result
     session.tell(verdict)
 
 
 def second_version(session: Talk, tongue: Tongue, task: Path) -> None:
     """The next version is made as the analyst said, measured, and held against the first."""
     session.say(tongue.go_on)
-    seen = session.play(bash(f"nlp-skills new-version --change '{tongue.change}' --set lora.r=32 --set lora.alpha=64"))
+    seen = session.play(bash(f"nlp-skills new-version --change '{tongue.change}' --set learning_rate=0.002"))
     assert not seen.failed, seen.result
     measured(session, tongue, task, "v2")
     seen = session.play(bash("nlp-skills compare v1 v2"))
+    assert ["2e-4", "2e-3"] in [row[1:3] for row in tables(seen.result)[0]]
     for version in ("v1", "v2"):
         assert percent(results_of(task, version)["metrics"]["macro_f1"]) in seen.result
 
 
 def deployment_refused(session: Talk, tongue: Tongue, task: Path) -> None:
-    """The person wants it out all the same; the gate says no, and why."""
+    """The person wants it out all the same; the gate says no, with the figure, and nothing is put anywhere."""
     seen = session.play(bash("nlp-skills deploy --to local"))
     assert seen.failed
     assert seen.result.startswith("Exit code 1")
     assert tongue.refused.format(version="v2") in seen.result
     assert percent(results_of(task, "v2")["metrics"]["macro_f1"]) in seen.result
-    assert not (task / "deployments.yaml").exists()
+    assert f"{float(tongue.lower.answer):.1%}" in seen.result
+    assert TaskFolder.at(task).task().status == "evaluating"
     session.tell(tongue.farewell)
