@@ -6,6 +6,7 @@ the same pages into a folder, to be read without a site: `python docs/make_refer
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import os
@@ -29,6 +30,8 @@ RULES = ROOT / "nlp_skills" / "coach" / "rules.yaml"
 WORDS: dict[str, dict[str, str]] = {
     lang: yaml.safe_load((DOCS / "words" / f"{lang}.yaml").read_text(encoding="utf-8")) for lang in i18n.LANGUAGES
 }
+# The schemas speak English; each of their descriptions is said again here, beside what it was made from.
+SAID: dict[str, dict[str, str]] = yaml.safe_load((DOCS / "words" / "documents.zh-TW.yaml").read_text(encoding="utf-8"))
 # By what a reader wants to do. A command that stands nowhere here has no place in the navigation, and stops the build.
 GROUPS = {
     "begin": ["recommend", "knowledge", "demo", "setup", "doctor"],
@@ -159,14 +162,17 @@ def _documents(lang: str) -> Iterator[tuple[str, str]]:
     words = WORDS[lang]
     schemas = {path.name.partition(".")[0]: json.loads(path.read_text()) for path in (ROOT / "schemas").glob("*.json")}
     order = sorted(schemas, key=lambda name: (name not in _WRITTEN_BY_PEOPLE, name))
-    rows = [(f"[`{name}`]({name}.md)", _first(schemas[name]), words[f"by_{_author(name)}"]) for name in order]
+    rows = [
+        (f"[`{name}`]({name}.md)", _described(schemas[name], lang).split("\n")[0], words[f"by_{_author(name)}"])
+        for name in order
+    ]
     heading = (words["document"], words["what"], words["written_by"])
     yield (
         "reference/documents/index.md",
         f"# {words['documents']}\n\n{words['documents_say']}\n\n{_table(heading, rows)}\n",
     )
     for name in order:
-        yield f"reference/documents/{name}.md", "\n\n".join(_document(name, schemas[name], words)) + "\n"
+        yield f"reference/documents/{name}.md", "\n\n".join(_document(name, schemas[name], lang)) + "\n"
 
 
 _WRITTEN_BY_PEOPLE = ("task_summary", "task", "data_source", "config")
@@ -176,21 +182,26 @@ def _author(name: str) -> str:
     return "people" if name in _WRITTEN_BY_PEOPLE else "steps"
 
 
-def _first(schema: dict[str, Any]) -> str:
-    return _text(str(schema.get("description", "")).split("\n")[0])
+def fingerprint(description: str) -> str:
+    """What documents.zh-TW.yaml knows an English description by."""
+    return hashlib.sha256(description.encode()).hexdigest()[:8]
 
 
-def _document(name: str, schema: dict[str, Any], words: dict[str, str]) -> Iterator[str]:
-    parts = schema.get("$defs", {})
+def _described(part: dict[str, Any], lang: str) -> str:
+    description = str(part.get("description", ""))
+    said = SAID.get(str(part.get("title")), {}) if lang == "zh-TW" else {}
+    return _text(said["says"] if said.get("of") == fingerprint(description) else description)
+
+
+def _document(name: str, schema: dict[str, Any], lang: str) -> Iterator[str]:
+    words = WORDS[lang]
     yield f"# {name}"
     yield words["schema_line"].format(file=f"schemas/{name}.schema.json")
-    if schema.get("description"):
-        yield _text(schema["description"])
+    yield _described(schema, lang)
     yield _fields(schema, words)
-    for title, part in parts.items():
+    for title, part in schema.get("$defs", {}).items():
         yield f"## {title}"
-        if part.get("description"):
-            yield _text(part["description"])
+        yield _described(part, lang)
         yield _fields(part, words)
 
 

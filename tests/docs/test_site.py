@@ -128,6 +128,20 @@ def test_words_around_the_reference_are_complete() -> None:
     assert words["en"].keys() == words["zh-TW"].keys()
 
 
+def test_the_schemas_are_described_in_chinese_as_they_are_in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    import make_reference
+
+    parts = {}
+    for path in (ROOT / "schemas").glob("*.json"):
+        schema = json.loads(path.read_text())
+        for part in (schema, *schema.get("$defs", {}).values()):
+            if part.get("description"):
+                parts[part["title"]] = make_reference.fingerprint(part["description"])
+    # Where this fails, say it in Chinese too, in docs/words/documents.zh-TW.yaml, and put this fingerprint beside it.
+    assert {title: said["of"] for title, said in make_reference.SAID.items()} == parts
+
+
 def test_chinese_can_be_searched(site: Path) -> None:
     index = json.loads((site / "zh-TW" / "search" / "search_index.json").read_text(encoding="utf-8"))
     # Words are set apart for the search, which otherwise finds whole sentences only.
