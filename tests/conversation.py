@@ -93,7 +93,7 @@ class Spoken(Model):
     """The Messages API whose replies are given one at a time, by whoever holds the conversation."""
 
     def __init__(self) -> None:
-        self.heard: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.heard: queue.Queue[dict[str, Any] | None] = queue.Queue()  # None: the client is gone
         self.replies: queue.Queue[Reply] = queue.Queue()
         super().__init__()
 
@@ -164,9 +164,12 @@ class Talk:
 
     def _next(self) -> Seen:
         try:
-            return Seen(self.model.heard.get(timeout=LIMIT))
+            request = self.model.heard.get(timeout=LIMIT)
         except queue.Empty:
+            request = None
+        if request is None:
             pytest.fail(f"the client asked nothing more: {self._events[-3:]} {self._errors.read_text()[-2000:]}")
+        return Seen(request)
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._client.stdin is not None
@@ -182,6 +185,7 @@ class Talk:
             elif event["type"] == "result":
                 self._ends.put(event.get("result") or "")
             self._events.append(event)
+        self.model.heard.put(None)
 
     def _decide(self, number: str, request: dict[str, Any]) -> None:
         """What the person does when the client turns to them: a question is answered, all else is refused."""

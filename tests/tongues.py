@@ -147,13 +147,13 @@ _CHINESE_WORDS = {
 }  # fmt: skip
 
 
-def write_reviews(path: Path, tongue: Tongue) -> None:
+def write_reviews(path: Path, tongue: Tongue, rows: int = ROWS) -> None:
     """A file as a shop has it, labelled in a hurry: no model, large or small, reaches on it what is asked for."""
     hurry = random.Random(5)
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        for row in reviews(ROWS):
+        for row in reviews(rows):
             slip = hurry.choice((0, 0, 0, 1, 2))
             label = tongue.labels[(LABELS.index(row["label"]) + slip) % 3]
             writer.writerow([said_in(tongue, row["text"]), label])

@@ -212,3 +212,29 @@ def deployment_refused(session: Talk, tongue: Tongue, task: Path) -> None:
     assert f"{float(tongue.lower.answer):.1%}" in seen.result
     assert TaskFolder.at(task).task().status == "evaluating"
     session.tell(tongue.farewell)
+
+
+def test_what_cannot_be_done_is_told_with_what_to_do(talk: Callable[..., Talk], project: Path) -> None:
+    """Three rows, and a graphics card that nobody has heard of: the model is shown what is wrong, and the mend."""
+    write_reviews(project / "reviews.csv", CHINESE, rows=3)
+    session = talk(CHINESE.locale)
+    session.say(CHINESE.wish)
+    command = "nlp-skills recommend --data reviews.csv --gpu"
+    unknown = session.play(bash(f"{command} 'RTX 9999'")).result
+    assert unknown.startswith("Exit code 2")
+    offered = re.search(r"RTX \d+(?!\d)", unknown.split("RTX 9999", 1)[1])
+    assert offered, unknown
+    few = session.play(bash(f"{command} '{offered[0]}' --json")).result
+    code, _line, answer = few.partition("\n")
+    assert code == "Exit code 1"
+    advice = json.loads(answer)
+    assert advice["decision"] == "collect"
+    assert "3" in advice["advice"]
+    for words in (advice["advice"], *(problem[part] for problem in advice["problems"] for part in ("says", "mend"))):
+        assert CHINESE.speaks(words), words
+    refused = session.play(bash(f"{command} '{offered[0]}' --write"))
+    assert refused.result.startswith("Exit code 1")
+    assert advice["advice"] in refused.result
+    session.tell(advice["advice"])
+    session.end()
+    assert [path.name for path in project.iterdir()] == ["reviews.csv"]
