@@ -80,7 +80,7 @@ def nav(lang: str) -> list[Any]:
     entries.append({words["documents"]: [path for path, _text in _documents(lang)]})
     if knowledge:
         entries.append({words["knowledge"]: knowledge})
-    return entries
+    return [*entries, "reference/environment.md"]
 
 
 def _overview(lang: str) -> str:
