@@ -95,7 +95,8 @@ def recommend(
     folder, files = writing.write(found, Path.cwd(), force=force)
     locate.use(folder)
     if as_json:
-        frame.emit({**found.as_dict(), "ok": True, "path": str(folder.root), "files": files})
+        written = {"path": str(folder.root), "files": files, "next": _next(found, folder)}
+        frame.emit({**found.as_dict(), "ok": True, **written})
     else:
         _show_written(found, folder, files)
     return 0
@@ -160,7 +161,7 @@ def _show_proposal(found: Recommendation, plan: Plan) -> None:
         score = f"{expected.low:.3f}–{expected.high:.3f}"
     target = found.wish.deploy_target
     rows = [
-        [_("base model"), f"{plan.config.base_model} ({plan.candidate.size / 1e9:.1f} B)"],
+        [_("base model"), f"{plan.config.base_model} ({_size(plan.candidate.size)})"],
         [_("method"), _method(plan)],
         [_("settings"), f"epochs {plan.config.epochs:g}, learning_rate {plan.config.learning_rate:g}"],
         [_("data augmentation"), _("yes") if found.chosen.size.augment else _("no")],
@@ -172,6 +173,12 @@ def _show_proposal(found: Recommendation, plan: Plan) -> None:
     ]
     frame.table([_("proposal"), ""], rows)
     frame.say(_("the expectation rests on: {basis}", basis=expected.says))
+
+
+def _size(weights: int) -> str:
+    if weights >= 10**9:
+        return f"{weights / 1e9:.1f} B"
+    return f"{weights / 1e6:.0f} M" if weights >= 10**7 else f"{weights:,}"
 
 
 def _method(plan: Plan) -> str:

@@ -37,18 +37,22 @@ class Reason:
         }
 
 
-def of(
-    wish: Wish,
-    table: Rules,
-    chosen: Chosen,
-    plan: Plan | None,
-    others: Sequence[Plan],
-    learned: Learnability | None,
-) -> list[Reason]:
+@dataclass(frozen=True)
+class Plans:
+    """What was planned, its alternatives, and models that the rules preferred and the machine does not hold."""
+
+    plan: Plan | None
+    others: Sequence[Plan]
+    left: Sequence[str]
+
+
+def of(wish: Wish, table: Rules, chosen: Chosen, plans: Plans, learned: Learnability | None) -> list[Reason]:
     """The reasons of a recommendation, in the order of its parts."""
+    plan, others = plans.plan, plans.others
     return [
         _by_rule("data", "data_size", chosen.size),
-        *(_of_plan(wish, table, chosen, plan) if plan else ()),
+        *(_of_model(wish, table, chosen, plan, plans.left) if plan else ()),
+        *(_of_plan(table, chosen, plan) if plan else ()),
         _by_rule("versioning", "versioning", chosen.naming),
         *(_of_scores(wish, learned) if learned else ()),
         *(_of_alternative(plan, other) for other in others if plan),
@@ -59,21 +63,27 @@ def _by_rule(about: str, section: str, entry: Entry) -> Reason:
     return Reason(about, entry.words, f"{section}.{entry.id}", entry.source, entry.as_of)
 
 
-def _of_plan(wish: Wish, table: Rules, chosen: Chosen, plan: Plan) -> Iterator[Reason]:
+def _of_model(wish: Wish, table: Rules, chosen: Chosen, plan: Plan, left: Sequence[str]) -> Iterator[Reason]:
     name = plan.candidate.name
-    if name in chosen.choice.choose:
+    if wish.asked.base_model:
+        yield Reason("base_model", _("{name} was asked for", name=name))
+    elif left:
+        machine = plan.estimate.machine.name if plan.estimate else "?"
+        says = _("{name} is the first of the rule that fits {machine} within {hours:.0f} hours; preferred were {names}",
+                 name=name, machine=machine, hours=table.limit("hours"), names=", ".join(left[:4]))  # fmt: skip
+        entry = chosen.choice
+        yield Reason("base_model", says, f"models.{entry.id}", entry.source, entry.as_of)
+    elif name in chosen.choice.choose:
         yield _by_rule("base_model", "models", chosen.choice)
     else:
-        says = (
-            _("{name} was asked for", name=name)
-            if wish.asked.base_model
-            else _("it serves {language}", language=str(wish.language))
-        )
-        yield Reason("base_model", says)
+        yield Reason("base_model", _("it serves {language}", language=str(wish.language)))
     if chosen.passed:
         names = ", ".join(chosen.passed[:4])
         text = _("does not name {language} among its languages: {names}", language=str(wish.language), names=names)
         yield Reason("base_model", text)
+
+
+def _of_plan(table: Rules, chosen: Chosen, plan: Plan) -> Iterator[Reason]:
     yield _by_rule("method", "methods", chosen.way)
     stage = "preference" if plan.config.method in PREFERENCE_METHODS else "sft"
     key = f"{stage}_{'full' if plan.config.adapter == 'full' else 'adapter'}"

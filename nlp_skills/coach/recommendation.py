@@ -142,7 +142,8 @@ def recommend(asked: Asked, *, root: Path) -> Recommendation:
     ground, chosen = machines.of(wish), choosing.of(wish, table)
     found = [*doubts.of(wish, table), *ground.doubts, *_served(wish, chosen)]
     learned = _learned(wish, table)
-    plan, others, more = _planned(wish, table, chosen, ground)
+    planned = _planned(wish, table, chosen, ground)
+    plan, others, more = planned.plan, planned.others, planned.doubts
     found += [*more, *_in_time(wish, plan), *_told_by_words(learned)]
     decision = decide(wish, chosen, found, learned)
     advised = performance.expected(wish, learned, root, plan.candidate.model if plan else None)
@@ -156,7 +157,7 @@ def recommend(asked: Asked, *, root: Path) -> Recommendation:
         alternatives=others,
         learned=learned,
         performance=advised,
-        reasons=reasons.of(wish, table, chosen, plan, others, learned),
+        reasons=reasons.of(wish, table, chosen, reasons.Plans(plan, others, planned.left), learned),
     )
 
 
@@ -178,24 +179,32 @@ def _learned(wish: Wish, table: Rules) -> Learnability | None:
     return learnability.measure(wish.data, wish.metric, language=wish.language, folds=folds, most=most)
 
 
-def _planned(
-    wish: Wish, table: Rules, chosen: Chosen, ground: machines.Ground
-) -> tuple[Plan | None, list[Plan], list[Doubt]]:
-    """The plan, two others, and what is to be said when nothing fits."""
+@dataclass(frozen=True)
+class _Planned:
+    """The plan, two others, models that were preferred and left out, and what is to be said when nothing fits."""
+
+    plan: Plan | None = None
+    others: Sequence[Plan] = ()
+    left: Sequence[str] = ()
+    doubts: Sequence[Doubt] = ()
+
+
+def _planned(wish: Wish, table: Rules, chosen: Chosen, ground: machines.Ground) -> _Planned:
     every = list(choosing.plans(wish, table, chosen, ground.machine))
     good = [plan for plan in every if plan.fits and not _too_long(plan, table)]
     if not good and ground.machine is not None and chosen.candidates:
         return _elsewhere(wish, table, chosen, ground)
     good = good or every
     if not good:
-        return None, [], []
+        return _Planned()
     first = good[0]
+    names = [candidate.name for candidate in chosen.candidates]
     others = [plan for plan in good[1:] if plan.candidate != first.candidate]
     distinct = list({plan.candidate.name: plan for plan in reversed(others)}.values())[::-1]
     distinct += [plan for plan in good[1:] if plan.candidate == first.candidate]
     if len(distinct) < _ALTERNATIVES:
         distinct += _rented(wish, table, chosen, first)
-    return first, distinct[:_ALTERNATIVES], []
+    return _Planned(first, distinct[:_ALTERNATIVES], names[: names.index(first.candidate.name)])
 
 
 def _too_long(plan: Plan, table: Rules) -> bool:
@@ -217,9 +226,7 @@ def _price(plan: Plan) -> float:
     return cost[1] if cost else float("inf")
 
 
-def _elsewhere(
-    wish: Wish, table: Rules, chosen: Chosen, ground: machines.Ground
-) -> tuple[Plan | None, list[Plan], list[Doubt]]:
+def _elsewhere(wish: Wish, table: Rules, chosen: Chosen, ground: machines.Ground) -> _Planned:
     """Nothing fits there, or not in time: the first model, on the cheapest GPU that holds it."""
     assert ground.machine is not None
     for candidate in chosen.candidates:
@@ -233,8 +240,8 @@ def _elsewhere(
                   machine=ground.machine.name, hours=table.limit("hours")),
                 _("the cheapest GPU that does: {gpu}; nlp-skills estimate --list shows all", gpu=name),
             )  # fmt: skip
-            return found[0], found[1 : 1 + _ALTERNATIVES], [doubt]
-    return None, [], []
+            return _Planned(found[0], found[1 : 1 + _ALTERNATIVES], doubts=[doubt])
+    return _Planned()
 
 
 def _served(wish: Wish, chosen: Chosen) -> list[Doubt]:

@@ -65,6 +65,8 @@ SITUATIONS = [
     Situation("ecosystem, one H100", said(800, "H100", language="en", needs=["ecosystem"]), "fine-tune",
               {"model": LLAMA70, "adapter": "qlora"}),
     Situation("ecosystem, one L4", said(800, "L4", language="en", needs=["ecosystem"]), "fine-tune", {"model": LLAMA8}),
+    Situation("ecosystem, one T4: the 70B does not fit", said(800, "T4", language="en", needs=["ecosystem"]),
+              "fine-tune", {"model": LLAMA8, "passed": LLAMA70}),
     Situation("ecosystem in Chinese, which Llama 3 does not name", said(800, needs=["ecosystem"]), "fine-tune",
               {"model": QWEN4, "passed": LLAMA8}),
     Situation("German", said(800, language="de"), "fine-tune", {"model": QWEN4}),
