@@ -12,7 +12,7 @@ RUN = "$(UV)" run --frozen --no-sync
 .DEFAULT_GOAL := help
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: uv ## Fine-tune a real model on real reviews, twice, and compare the two
 	"$(UV)" sync --frozen --no-dev --inexact --extra demo
