@@ -117,9 +117,9 @@ def _show(found: Recommendation) -> None:
     if found.alternatives:
         frame.say()
         frame.table(
-            [_("alternative"), _("method"), "GB", _("time"), _("dollars")],
+            [_("alternative"), _("method"), _("machine"), "GB", _("time"), _("dollars")],
             [_cells(plan) for plan in found.alternatives],
-            right=[2],
+            right=[3],
         )
     frame.say()
     frame.say(_("why:"))
@@ -219,7 +219,8 @@ def _money(plan: Plan) -> str:
 
 def _cells(plan: Plan) -> list[str]:
     needed = f"{plan.estimate.gb:.1f}" if plan.estimate else "-"
-    return [plan.config.base_model, _method(plan), needed, _time(plan), _money(plan)]
+    where = plan.estimate.machine.name if plan.estimate else "-"
+    return [plan.config.base_model, _method(plan), where, needed, _time(plan), _money(plan)]
 
 
 def _origin(reason: Reason) -> str:
