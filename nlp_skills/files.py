@@ -134,3 +134,8 @@ def inside(root: Path, path: str | Path) -> Path:
 def now() -> dt.datetime:
     """The local time with its offset, to the second."""
     return dt.datetime.now().astimezone().replace(microsecond=0)
+
+
+def of_user(name: str) -> Path:
+    """A file of settings of the user's own: `$XDG_CONFIG_HOME/nlp-skills/NAME`, by default in ~/.config."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nlp-skills" / name

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
-from nlp_skills import i18n
+from nlp_skills import files, i18n
 from nlp_skills.errors import Invalid
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
@@ -144,7 +143,7 @@ def first(entries: Sequence[E_], wish: Mapping[str, Any]) -> E_:
 
 def own_path() -> Path:
     """The user's rules: `$XDG_CONFIG_HOME/nlp-skills/recommend.yaml`, by default in ~/.config."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nlp-skills" / "recommend.yaml"
+    return files.of_user("recommend.yaml")
 
 
 def load(own: Path | None = None) -> Rules:

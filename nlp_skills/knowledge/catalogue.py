@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from nlp_skills import files
 from nlp_skills.errors import Problem, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
@@ -173,7 +173,7 @@ class Table(Document):
 
 def own_path() -> Path:
     """The user's table: `$XDG_CONFIG_HOME/nlp-skills/models.yaml`, by default in ~/.config."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nlp-skills" / "models.yaml"
+    return files.of_user("models.yaml")
 
 
 @lru_cache(maxsize=1)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import os
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from nlp_skills import files
 from nlp_skills.errors import Problem, Usage
 from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
@@ -106,7 +106,7 @@ def _plain(name: str) -> str:
 
 def own_path() -> Path:
     """The user's table: `$XDG_CONFIG_HOME/nlp-skills/gpus.yaml`, by default in ~/.config."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "nlp-skills" / "gpus.yaml"
+    return files.of_user("gpus.yaml")
 
 
 def table() -> Table:
