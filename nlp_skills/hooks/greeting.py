@@ -1,11 +1,12 @@
 """The greeting of a session in a folder with tasks: the tasks, what ended or broke since, and the next step.
 
-What ended is told in version-tracking's own words, with its own next step; the greeting adds what these do not say.
+Three lines. What ended is shortened from version-tracking's own words; a session that only goes on hears them whole.
 """
 
 from __future__ import annotations
 
 import os
+import re
 
 from nlp_skills.hooks import ground, log, version_tracking, words, yaml_lines
 from nlp_skills.hooks.version import STEPS, Version
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 _GOING = 3
+_NEWS = 3
+_AGENT = re.compile(r"\bnlp-skills:[a-z]+-[a-z]+\b")
 # A session that goes on after a pause or a compaction was greeted when it began.
 _GREETED = ("resume", "compact")
 
@@ -33,9 +36,35 @@ def main(_arguments: list[str]) -> None:
         ground.speak(said, lang, news)
         return
     lang, overview, going, following = hello
-    lines = [overview, going or ("" if news else words.phrase(lang, "calm")), "" if news else following]
+    since = words.phrase(lang, "semicolon").join(part for part in (_since(lang, news), going) if part)
+    lines = [overview, since or words.phrase(lang, "calm"), _next_of(lang, news) or following]
     person = words.phrase(lang, "semicolon").join([overview, *(block[0] for block in news if block)])
-    ground.speak(said, lang, [[line for line in lines if line], *news], words.clean(person, 400))
+    ground.speak(said, lang, [lines], words.clean(person, 400))
+
+
+def _since(lang: str, news: list[list[str]]) -> str:
+    """What ended or broke, in one line: of each the head, its figures or reason, and the agent that reads on."""
+    told = [_brief(lang, block) for block in news[:_NEWS] if block]
+    if len(news) > _NEWS:
+        told.append(words.phrase(lang, "further_news", count=len(news) - _NEWS))
+    return words.phrase(lang, "since", news=words.phrase(lang, "semicolon").join(told)) if told else ""
+
+
+def _brief(lang: str, block: list[str]) -> str:
+    head, *rest = block
+    agents = [name for line in rest for name in _AGENT.findall(line)][:1]
+    facts = [line for line in rest if not _AGENT.search(line) and not line.startswith(_label(lang))][:1]
+    facts += [words.phrase(lang, "for_agent", agent=agent) for agent in agents]
+    return words.phrase(lang, "within", what=head, details=words.phrase(lang, "comma").join(facts)) if facts else head
+
+
+def _next_of(lang: str, news: list[list[str]]) -> str:
+    """The next step that the first news names."""
+    return next((line for block in news for line in block if line.startswith(_label(lang))), "")
+
+
+def _label(lang: str) -> str:
+    return words.phrase(lang, "next", command="")
 
 
 def _hello(known: list[Greeted]) -> tuple[str, str, str, str]:

@@ -170,6 +170,10 @@ _TABLE = {
     "task": ("{name} {version}, {state}", "{name} {version}，{state}"),
     "task_measured": ("{name} {version}, {state}, {metric}", "{name} {version}，{state}，{metric}"),
     "more_tasks": ("further tasks: {count}", "另有 {count} 個任務"),
+    "since": ("since then: {news}", "自上次以來：{news}"),
+    "further_news": ("and in so many other versions: {count}", "其他版本還有：{count}"),
+    "for_agent": ("for the agent {agent}", "可交給代理 {agent}"),
+    "within": ("{what} ({details})", "{what}（{details}）"),
     "going": ("going on: {runs}", "正在進行：{runs}"),
     "going_run": ("{version} {kind}, step {step} of {total}", "{version} {kind}，第 {step}/{total} 步"),
     "calm": (
