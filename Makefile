@@ -7,6 +7,8 @@ LOCALE := nlp_skills/locale
 # uv from PATH where it works, else one of our own in .uv/ (see that rule).
 UV = $(shell uv --version >/dev/null 2>&1 && command -v uv || echo "$(CURDIR)/.uv/bin/uv")
 RUN = "$(UV)" run --frozen --no-sync
+# One more than there are cores, four at most: tests wait for servers and processes a quarter of their time.
+WORKERS = $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$cores -lt 4 ] && echo $$((cores + 1)) || echo 4)
 
 .PHONY: help demo test elsewhere lint messages schemas knowledge pins docs docs-reference bench clean uv
 .DEFAULT_GOAL := help
@@ -21,7 +23,7 @@ demo: uv ## Fine-tune a real model on real reviews, twice, and compare the two
 test: uv ## Install everything, then lint and run every test
 	"$(UV)" sync --frozen --all-extras
 	$(MAKE) lint
-	$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(RUN) pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: uv ## ruff, its formatter and mypy
 	$(RUN) ruff check
