@@ -44,7 +44,7 @@ _PATH = click.Path(path_type=Path)
     type=click.Choice(["classification", "extraction", "generation"]),
     help=N_("What kind of answer it gives; left out, as the summary or the data say."),
 )
-@frame.option("--labels", metavar="A,B,C", help=N_("The classes, separated by commas."))
+@frame.option("--labels", metavar="A,B,C", help=N_("The classes, or types of entities, separated by commas."))
 @frame.option("--label-field", metavar="COLUMN", help=N_("The column that holds the class."))
 @frame.option("--language", metavar="TAG", help=N_("Language of the texts, such as zh-TW."))
 @frame.option("--gpu", metavar="NAME", help=N_("A GPU instead of this machine, such as A10G or 'RTX 4090'."))

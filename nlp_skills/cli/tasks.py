@@ -41,7 +41,7 @@ TYPES = ("classification", "extraction", "generation")
     show_default=True,
     help=N_("What kind of answer it gives."),
 )
-@frame.option("--labels", help=N_("The classes, separated by commas."), metavar="A,B,C")
+@frame.option("--labels", help=N_("The classes, or types of entities, separated by commas."), metavar="A,B,C")
 @frame.option("--field", "fields", multiple=True, default=["text"], help=N_("An input field of each row; repeatable."))
 @frame.option("--template", help=N_("The prompt, with each field in braces."))
 @frame.option("--output-field", default="label", show_default=True, help=N_("The field that holds the label."))

@@ -59,6 +59,12 @@ class Dataset:
         sample = self.rows[:_SAMPLE]
         return next((name for name in _columns(sample) if any(_is_mention(row.get(name)) for row in sample)), None)
 
+    @property
+    def entity_types(self) -> list[str]:
+        """The types of the entities in `entity_field`, in order of first use."""
+        mentions = [each for row in self.rows for each in row.get(self.entity_field or "") or [] if _is_mention([each])]
+        return list(dict.fromkeys(text for each in mentions if (text := _text(each.get("type")))))
+
     @cached_property
     def answers(self) -> list[str]:
         """The answer of each row as one text, empty where there is none."""

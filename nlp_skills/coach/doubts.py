@@ -54,7 +54,11 @@ def _about_rows(wish: Wish, rules: Rules) -> Iterator[Doubt]:
             _("label some first, a hundred is a start; /nlp-skills:data-source says where rows can come from"),
         )
     said = wish.said.rows
-    if wish.data and said is not None and abs(said - (wish.rows or 0)) > 0.1 * max(said, 1):
+    if (
+        wish.data
+        and said is not None
+        and abs(said - (wish.rows or 0)) > rules.limit("rows_differ_share") * max(said, 1)
+    ):
         yield Doubt(
             "rows_differ",
             _("{said} rows were spoken of, and the files have {rows} labelled ones", said=said, rows=wish.rows),
@@ -70,6 +74,14 @@ def _about_rows(wish: Wish, rules: Rules) -> Iterator[Doubt]:
 
 
 def _about_labels(wish: Wish, rules: Rules) -> Iterator[Doubt]:
+    if wish.task_type == "generation" and wish.given_labels:
+        yield Doubt(
+            "labels_of_a_generation",
+            _("labels were named, and the task is to write texts: one of the two is meant"),
+            _("set type: classification to choose among {labels}; or leave labels out",
+              labels=", ".join(label[:30] for label in wish.given_labels[:_SHOWN])),
+            stops=True,
+        )  # fmt: skip
     if wish.task_type != "classification":
         return
     if len(wish.labels) < 2:

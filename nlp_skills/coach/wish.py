@@ -64,9 +64,10 @@ class Wish:
 
     @cached_property
     def labels(self) -> list[str]:
-        """The classes: as they were given, else those of the data."""
-        given = list(self.asked.labels) or (self.summary.classes if self.summary else [])
-        return given or (list(self.data.classes) if self.data else [])
+        """The classes, or the types of an extraction's entities: as they were given, else those of the data."""
+        if self.given_labels or self.data is None:
+            return self.given_labels
+        return self.data.entity_types if self.task_type == "extraction" else list(self.data.classes)
 
     @property
     def given_labels(self) -> list[str]:
@@ -82,7 +83,8 @@ class Wish:
         if self.task_type == "classification" and self.data and self.data.several:
             part = {"type": "array", "items": {"type": "string", "enum": self.labels or ["?"]}}
             return OutputFormat.model_validate({"type": "json", "schema": {field_name: part}})
-        wish = create.Wish(self.name, self.task_type, self.labels or ["?"], output_field=field_name)
+        labels = self.labels or (["?"] if self.task_type == "classification" else [])
+        wish = create.Wish(self.name, self.task_type, labels, output_field=field_name)
         return OutputFormat.model_validate(create.output_format(wish))
 
     @property

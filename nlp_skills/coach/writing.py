@@ -168,7 +168,7 @@ def _wanted(found: Recommendation) -> dict[tuple[Key, ...], Any]:
     }
     changes |= {("versioning", name): value for name, value in parts.get("versioning", {}).items()}
     changes |= {("training", *key.split(".")): value for key, value in parts["training"].items()}
-    if wish.given_labels and "output" not in parts:
+    if wish.given_labels and wish.task_type == "classification" and "output" not in parts:
         field = wish.output_format.label_field or "label"
         changes[("output_format", "schema", field, "enum")] = list(wish.labels)
     return {at: value for at, value in changes.items() if value is not None}

@@ -17,8 +17,8 @@ class Summary(Model):
     """The agreed goal. A constraint is a sentence, or one `name: value` pair.
 
     What stands after `versioning` is filled in when it is known. `labels` is the short form of a classification's
-    `output_format`; `fields` are a row's input columns; `needs` says what the model must be good at beside the task;
-    `data` is a file of labelled rows, from the summary's folder on.
+    `output_format`, or the types of an extraction's entities; `fields` are a row's input columns; `needs` says what
+    the model must be good at beside the task; `data` is a file of labelled rows, from the summary's folder on.
     """
 
     name: str

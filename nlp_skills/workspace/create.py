@@ -132,7 +132,8 @@ def output_format(wish: Wish) -> dict[str, Any]:
     if wish.task_type == "classification":
         return {"type": wish.output_type, "schema": {wish.output_field: {"type": "string", "enum": list(wish.labels)}}}
     if wish.task_type == "extraction":
-        item = {"type": "object", "properties": {"text": {"type": "string"}, "type": {"type": "string"}}}
+        kind: dict[str, Any] = {"type": "string", **({"enum": list(wish.labels)} if wish.labels else {})}
+        item = {"type": "object", "properties": {"text": {"type": "string"}, "type": kind}}
         return {"type": "json", "schema": {"entities": {"type": "array", "items": item}}}
     return {"type": "text", "schema": {"output": {"type": "string"}}}
 

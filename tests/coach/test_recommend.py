@@ -237,6 +237,11 @@ def test_other_kinds_of_answers(
     task = Task.load(project / "rows" / "task.yaml")
     assert task.task_type == facts[0]
     assert task.labels == (["a", "b"] if "tags" in answer else [])
+    if "entities" in answer:
+        assert task.output_format.schema_["entities"].items == {
+            "type": "object",
+            "properties": {"text": {"type": "string"}, "type": {"type": "string", "enum": ["THING"]}},
+        }
 
 
 def test_nothing_to_go_by(project: Path, cli: Cli) -> None:

@@ -97,6 +97,8 @@ SITUATIONS = [
     Situation("more than 20 test rows can show", said(133, **goal(0.9)), "fine-tune",
               {"doubt": "threshold_not_provable"}),
     Situation("a classification without classes", said(800, labels=[]), "clarify", {"doubt": "no_labels"}),
+    Situation("labels for a text to be written", said(800, type="generation", labels=["A", "B"]), "clarify",
+              {"doubt": "labels_of_a_generation"}),
     Situation("a deadline before the end of training", said(150_000, "T4", constraints=[{"deadline": "1 hour"}]),
               "clarify", {"doubt": "deadline_too_short"}),
 ]  # fmt: skip
@@ -106,7 +108,7 @@ def advised(folder: Path, **said: Any) -> Recommendation:
     """The recommendation on a summary with these keys."""
     usual = {"name": "some-task", "type": "classification", "goal": "tell reviews apart", "labels": ["A", "B", "C"]}
     summary = {**usual, **goal(), **said}
-    if summary["type"] != "classification":
+    if summary["type"] != "classification" and "labels" not in said:
         del summary["labels"]
     path = folder / "task_summary.yaml"
     path.write_text(yaml.dumps({"task_summary": summary}), encoding="utf-8")
