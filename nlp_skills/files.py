@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -29,13 +28,10 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         Unavailable: the disk is full or the folder cannot be written.
     """
     path = Path(path)
+    # Named before it is made: a Ctrl-C right after that finds the name, and leaves nothing behind.
+    temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise storage_problem(error, path) from error
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with _created(temporary, path) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -50,6 +46,14 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _created(temporary: Path, path: Path) -> IO[bytes]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except OSError as error:
+        raise storage_problem(error, path) from error
 
 
 def _mode(path: Path) -> int:
