@@ -6,9 +6,8 @@ Three lines. What ended is shortened from version-tracking's own words; a sessio
 from __future__ import annotations
 
 import os
-import re
 
-from nlp_skills.hooks import ground, log, version_tracking, words, yaml_lines
+from nlp_skills.hooks import agents, ground, log, version_tracking, words, yaml_lines
 from nlp_skills.hooks.version import STEPS, Version
 
 TYPE_CHECKING = False  # importing typing costs a tenth of the start
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 _SHOWN = 3
 _GOING = 3
 _NEWS = 3
-_AGENT = re.compile(r"\bnlp-skills:[a-z]+-[a-z]+\b")
+_AGENTS = (agents.DIAGNOSER, agents.ANALYZER, agents.ADVISOR)
 # A session that goes on after a pause or a compaction was greeted when it began.
 _GREETED = ("resume", "compact")
 
@@ -52,9 +51,9 @@ def _since(lang: str, news: list[list[str]]) -> str:
 
 def _brief(lang: str, block: list[str]) -> str:
     head, *rest = block
-    agents = [name for line in rest for name in _AGENT.findall(line)][:1]
-    facts = [line for line in rest if not _AGENT.search(line) and not line.startswith(_label(lang))][:1]
-    facts += [words.phrase(lang, "for_agent", agent=agent) for agent in agents]
+    named = [agent for line in rest for agent in _AGENTS if agent in line][:1]
+    facts = [line for line in rest if not any(agent in line for agent in named) and not line.startswith(_label(lang))]
+    facts = [*facts[:1], *(words.phrase(lang, "for_agent", agent=agent) for agent in named)]
     return words.phrase(lang, "within", what=head, details=words.phrase(lang, "comma").join(facts)) if facts else head
 
 
