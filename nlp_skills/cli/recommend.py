@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,10 +94,10 @@ def recommend(
     folder, files = writing.write(found, Path.cwd(), force=force)
     locate.use(folder)
     if as_json:
-        written = {"path": str(folder.root), "files": files, "next": _next(found, folder)}
+        written = {"path": str(folder.root), "files": files, "next": writing.next_command(found, folder)}
         frame.emit({**found.as_dict(), "ok": True, **written})
     else:
-        _show_written(found, folder, files)
+        _show_written(folder, files, writing.next_command(found, folder))
     return 0
 
 
@@ -229,23 +228,10 @@ def _origin(reason: Reason) -> str:
     return f" ({shown})" if shown else ""
 
 
-def _show_written(found: Recommendation, folder: TaskFolder, files: list[str]) -> None:
+def _show_written(folder: TaskFolder, files: list[str], following: str) -> None:
     frame.say()
     if not files:
         frame.say(_("{path} says so already; nothing was changed", path=frame.shown(folder.root)))
     else:
         frame.say(_("written to {path}: {files}", path=frame.shown(folder.root), files=", ".join(files)))
-    frame.say(_("next: {command}", command=_next(found, folder)))
-
-
-def _next(found: Recommendation, folder: TaskFolder) -> str:
-    """How the data get in: with the columns as they were found."""
-    name, data = shlex.quote(folder.root.name), found.wish.data
-    if data is None or not data.files:
-        return f"nlp-skills data-source add {name} --help"
-    task = folder.task()
-    pairs = list(zip(task.input_fields, data.fields, strict=False))
-    pairs += [(task.label_field, data.label_field)] if task.label_field and data.label_field else []
-    mapping = [f"--mapping {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in pairs]
-    path = shlex.quote(str(data.files[0].resolve()))
-    return " ".join(["nlp-skills data-source add", name, "--type file_import", "--path", path, *mapping])
+    frame.say(_("next: {command}", command=following))

@@ -15,7 +15,7 @@ from nlp_skills.i18n import _
 from nlp_skills.knowledge import catalogue
 from nlp_skills.knowledge import shape as shapes
 from nlp_skills.knowledge.catalogue import Model
-from nlp_skills.schema.training import PREFERENCE_METHODS, Adapter, Config
+from nlp_skills.schema.training import Adapter, Config, Method
 from nlp_skills.training.estimate.machine import Machine
 from nlp_skills.training.estimate.shape import Shape
 from nlp_skills.training.estimate.verdict import Estimate
@@ -150,18 +150,25 @@ def plan(
     wish: Wish, table: Rules, chosen: Chosen, candidate: Candidate, adapter: Adapter, machine: Machine | None
 ) -> Plan:
     """One candidate, trained in one way."""
-    made = config(wish, table, chosen, candidate, adapter)
+    made = config(wish, table, chosen, candidate, adapter, chosen.way.method)
     if machine is None:
         return Plan(candidate, made, None)
     found = costs.estimate(made, candidate.shape, machine, costs.rows_of(wish, table))
     return Plan(candidate, found.config, found)
 
 
-def config(wish: Wish, table: Rules, chosen: Chosen, candidate: Candidate, adapter: Adapter) -> Config:
+def first_stage(wish: Wish, table: Rules, chosen: Chosen, planned: Plan) -> Config:
+    """The settings of the first version. DPO goes on from one that already answers, which SFT makes."""
+    if planned.config.method != "dpo":
+        return planned.config
+    made = config(wish, table, chosen, planned.candidate, planned.config.adapter, "sft")
+    batch = {name: getattr(planned.config, name) for name in ("batch_size", "gradient_accumulation")}
+    return made.model_copy(update=batch)
+
+
+def config(wish: Wish, table: Rules, chosen: Chosen, candidate: Candidate, adapter: Adapter, method: Method) -> Config:
     """The training settings, as config.yaml has them."""
-    method = chosen.way.method
-    stage = "preference" if method in PREFERENCE_METHODS else "sft"
-    begin = table.settings[f"{stage}_{'full' if adapter == 'full' else 'adapter'}"]
+    begin = table.settings[rules.setting_name(method, adapter)]
     settings: dict[str, Any] = {
         "base_model": candidate.name,
         "method": method,

@@ -35,7 +35,6 @@ class Constraints:
 
     rows: int | None = None
     gpu: str | None = None
-    gpus: int = 1
     remote: bool = False
     hours: float | None = None
 
@@ -76,10 +75,9 @@ def _rows(text: str) -> int | None:
 
 
 def _gpu(text: str) -> dict[str, Any]:
-    several = _SEVERAL.search(text)
     rest = _SEVERAL.sub(" ", text)
     named = [found[0].strip() for found in _NAMED.finditer(rest) if re.search(r"[A-Za-z]", found[0])]
-    about = {"remote": bool(_REMOTE.search(text)), "gpus": int(several[1] or several[2]) if several else 1}
+    about = {"remote": bool(_REMOTE.search(text))}
     if named:
         return {"gpu": named[0], **about}
     if _NONE.search(text):

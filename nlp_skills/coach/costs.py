@@ -32,7 +32,6 @@ class Rows:
     usual: int
     longest: int
     answer: int
-    counted: bool
 
 
 def rows_of(wish: Wish, rules: Rules) -> Rows:
@@ -40,7 +39,7 @@ def rows_of(wish: Wish, rules: Rules) -> Rows:
     count, answer = round((wish.rows or 0) * Split().train), _ANSWER[wish.task_type]
     if not wish.data or not wish.data.lengths:
         tokens = round(rules.limit("tokens_a_row"))
-        return Rows(count, tokens, 2 * tokens, answer, counted=False)
+        return Rows(count, tokens, 2 * tokens, answer)
     language = (wish.language or "").lower().split("-")[0]
     each = rules.limit("tokens_a_chinese_character" if language in _BY_CHARACTER else "tokens_a_letter")
     template = len(wish.summary.input_template or "") if wish.summary else 0
@@ -48,7 +47,7 @@ def rows_of(wish: Wish, rules: Rules) -> Rows:
         round((characters + template) * each) + _AROUND + answer
         for characters in (statistics.mean(wish.data.lengths), wish.data.lengths[-1])
     )
-    return Rows(count, usual, longest, answer, counted=True)
+    return Rows(count, usual, longest, answer)
 
 
 def estimate(config: Config, shape: Shape, machine: Machine, rows: Rows) -> Estimate:

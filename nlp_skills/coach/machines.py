@@ -47,15 +47,12 @@ def of(wish: Wish) -> Ground:
 
 def _named(wish: Wish, table: Table) -> tuple[Gpu | None, tuple[Doubt, ...]]:
     name = wish.gpu or ""
-    size = _MEMORY.search(name)
-    bare = _MEMORY.sub("", name).strip()
     try:
-        found = _matching(table, name, bare, int(size[1]) if size else None)
+        found = _matching(table, name) or [table.named(name)]
     except Usage as problem:
         if wish.asked.gpu is not None:
             raise
-        doubt = Doubt("gpu_unknown", problem.message, str(problem.mend), stops=True)
-        return None, (doubt, *_remote(wish))
+        return None, (Doubt("gpu_unknown", problem.message, str(problem.mend), stops=True), *_remote(wish))
     if len(found) == 1:
         return found[0], _remote(wish)
     least = min(found, key=lambda gpu: gpu.memory_gb)
@@ -67,23 +64,13 @@ def _named(wish: Wish, table: Table) -> tuple[Gpu | None, tuple[Doubt, ...]]:
     return least, (doubt, *_remote(wish))
 
 
-def _matching(table: Table, name: str, bare: str, size: int | None) -> list[Gpu]:
-    """Every GPU that is meant by a name, with its memory in GB where that is said."""
-    try:
-        return [table.named(name)]
-    except Usage:
-        wanted = _plain(bare)
-        found = [gpu for gpu in table.gpus if wanted and wanted in _plain(gpu.name)]
-        exact = [gpu for gpu in found if size is not None and gpu.memory_gb == size] or [
-            gpu for gpu in found if _plain(gpu.name) == wanted
-        ]
-        if not (exact or found):
-            raise
-        return exact or found
-
-
-def _plain(name: str) -> str:
-    return "".join(char for char in name.lower() if char.isalnum())
+def _matching(table: Table, name: str) -> list[Gpu]:
+    """Every GPU that a name may mean; a memory that is said beside it tells those of one name apart."""
+    if found := table.matching(name):
+        return found
+    size = _MEMORY.search(name)
+    bare = table.matching(_MEMORY.sub("", name))
+    return [gpu for gpu in bare if size and gpu.memory_gb == int(size[1])] or bare
 
 
 def _remote(wish: Wish) -> tuple[Doubt, ...]:

@@ -11,6 +11,7 @@ from nlp_skills.coach.learnability import Learnability
 from nlp_skills.coach.wish import Wish
 from nlp_skills.errors import Problem
 from nlp_skills.i18n import _
+from nlp_skills.knowledge.catalogue import Model
 from nlp_skills.workspace import listing
 from nlp_skills.workspace.folder import TaskFolder
 
@@ -42,7 +43,7 @@ class Performance:
         return {"metric": self.metric, **ends, "basis": self.basis, "says": self.says}
 
 
-def expected(wish: Wish, found: Learnability | None, root: Path, model: Any) -> Performance:
+def expected(wish: Wish, found: Learnability | None, root: Path, model: Model | None) -> Performance:
     """What may be expected of `model` (a catalogue's entry, or None), by the nearest thing that was ever measured."""
     gains = earlier(root, wish) if found else []
     if found and gains:

@@ -10,10 +10,10 @@ from typing import Any
 from nlp_skills.coach.choosing import Chosen, Plan
 from nlp_skills.coach.doubts import Doubt
 from nlp_skills.coach.learnability import Learnability
-from nlp_skills.coach.rules import Decision, Entry, Rules
+from nlp_skills.coach.planning import Planned
+from nlp_skills.coach.rules import Decision, Entry, Rules, setting_name
 from nlp_skills.coach.wish import Wish
 from nlp_skills.i18n import _
-from nlp_skills.schema.training import PREFERENCE_METHODS
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,12 @@ class Reason:
         }
 
 
-@dataclass(frozen=True)
-class Plans:
-    """What was planned, its alternatives, and models that the rules preferred and the machine does not hold."""
-
-    plan: Plan | None
-    others: Sequence[Plan]
-    left: Sequence[str]
-
-
-def of(wish: Wish, table: Rules, chosen: Chosen, plans: Plans, learned: Learnability | None) -> list[Reason]:
+def of(wish: Wish, table: Rules, chosen: Chosen, planned: Planned, learned: Learnability | None) -> list[Reason]:
     """The reasons of a recommendation, in the order of its parts."""
-    plan, others = plans.plan, plans.others
+    plan, others = planned.plan, planned.others
     return [
         _by_rule("data", "data_size", chosen.size),
-        *(_of_model(wish, table, chosen, plan, plans.left) if plan else ()),
+        *(_of_model(wish, table, chosen, plan, planned.left) if plan else ()),
         *(_of_plan(table, chosen, plan) if plan else ()),
         _by_rule("versioning", "versioning", chosen.naming),
         *(_of_scores(wish, learned) if learned else ()),
@@ -85,8 +76,7 @@ def _of_model(wish: Wish, table: Rules, chosen: Chosen, plan: Plan, left: Sequen
 
 def _of_plan(table: Rules, chosen: Chosen, plan: Plan) -> Iterator[Reason]:
     yield _by_rule("method", "methods", chosen.way)
-    stage = "preference" if plan.config.method in PREFERENCE_METHODS else "sft"
-    key = f"{stage}_{'full' if plan.config.adapter == 'full' else 'adapter'}"
+    key = setting_name(plan.config.method, plan.config.adapter)
     begin = table.settings[key]
     says = _("learning rate {rate}, epochs {epochs}", rate=f"{begin.learning_rate:g}", epochs=f"{begin.epochs:g}")
     yield Reason("settings", says, f"settings.{key}", begin.source, begin.as_of)

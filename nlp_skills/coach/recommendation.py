@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nlp_skills.coach import choosing, doubts, learnability, machines, performance, reasons
+from nlp_skills.coach import choosing, doubts, learnability, machines, performance, planning, reasons
 from nlp_skills.coach import rules as rulebook
 from nlp_skills.coach.choosing import Chosen, Plan
 from nlp_skills.coach.doubts import Doubt
@@ -19,16 +19,14 @@ from nlp_skills.coach.wish import Asked, Wish
 from nlp_skills.coach.wish import of as wish_of
 from nlp_skills.i18n import _
 from nlp_skills.schema.task import Strategy
-from nlp_skills.training.estimate import gpus
-from nlp_skills.training.estimate.machine import rented
-
-_ALTERNATIVES = 2
+from nlp_skills.schema.training import Config
 
 
 @dataclass(frozen=True)
 class Recommendation:
     """What is proposed. `plan` is there also where something else comes first: it is what it would be then.
 
+    `first` are the settings of the first version: the plan's, or those of SFT where the plan goes on from it.
     `advice` says in a sentence what to do; `learned` is None where word counts say nothing of the task.
     """
 
@@ -38,6 +36,7 @@ class Recommendation:
     doubts: Sequence[Doubt]
     chosen: Chosen
     plan: Plan | None
+    first: Config | None
     alternatives: Sequence[Plan]
     learned: Learnability | None
     performance: Performance
@@ -121,12 +120,11 @@ class Recommendation:
 
     def _tested(self) -> dict[str, Any]:
         planned, threshold = doubts.tested_rows(self.wish.rows), self.wish.threshold
-        known = threshold is not None
         return {
             "planned": planned,
             "show_at_most": round(doubts.most_shown(planned), 4),
-            "needed_without_mistake": doubts.rows_without_mistake(threshold) if known and threshold else None,
-            "needed_5_points_above": doubts.rows_with_margin(threshold) if known and threshold else None,
+            "needed_without_mistake": doubts.rows_without_mistake(threshold) if threshold else None,
+            "needed_5_points_above": doubts.rows_with_margin(threshold) if threshold else None,
         }
 
 
@@ -142,9 +140,9 @@ def recommend(asked: Asked, *, root: Path) -> Recommendation:
     ground, chosen = machines.of(wish), choosing.of(wish, table)
     found = [*doubts.of(wish, table), *ground.doubts, *_served(wish, chosen)]
     learned = _learned(wish, table)
-    planned = _planned(wish, table, chosen, ground)
-    plan, others, more = planned.plan, planned.others, planned.doubts
-    found += [*more, *_in_time(wish, plan), *_told_by_words(learned)]
+    planned = planning.of(wish, table, chosen, ground.machine)
+    plan = planned.plan
+    found += [*planned.doubts, *_told_by_words(learned)]
     decision = decide(wish, chosen, found, learned)
     advised = performance.expected(wish, learned, root, plan.candidate.model if plan else None)
     return Recommendation(
@@ -154,10 +152,11 @@ def recommend(asked: Asked, *, root: Path) -> Recommendation:
         doubts=sorted(found, key=lambda doubt: not doubt.stops),
         chosen=chosen,
         plan=plan,
-        alternatives=others,
+        first=choosing.first_stage(wish, table, chosen, plan) if plan else None,
+        alternatives=planned.others,
         learned=learned,
         performance=advised,
-        reasons=reasons.of(wish, table, chosen, reasons.Plans(plan, others, planned.left), learned),
+        reasons=reasons.of(wish, table, chosen, planned, learned),
     )
 
 
@@ -177,71 +176,6 @@ def _learned(wish: Wish, table: Rules) -> Learnability | None:
         return None
     folds, most = round(table.limit("folds")), round(table.limit("rows_to_learn_from"))
     return learnability.measure(wish.data, wish.metric, language=wish.language, folds=folds, most=most)
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """The plan, two others, models that were preferred and left out, and what is to be said when nothing fits."""
-
-    plan: Plan | None = None
-    others: Sequence[Plan] = ()
-    left: Sequence[str] = ()
-    doubts: Sequence[Doubt] = ()
-
-
-def _planned(wish: Wish, table: Rules, chosen: Chosen, ground: machines.Ground) -> _Planned:
-    every = list(choosing.plans(wish, table, chosen, ground.machine))
-    good = [plan for plan in every if plan.fits and not _too_long(plan, table)]
-    if not good and ground.machine is not None and chosen.candidates:
-        return _elsewhere(wish, table, chosen, ground)
-    good = good or every
-    if not good:
-        return _Planned()
-    first = good[0]
-    names = [candidate.name for candidate in chosen.candidates]
-    others = [plan for plan in good[1:] if plan.candidate != first.candidate]
-    distinct = list({plan.candidate.name: plan for plan in reversed(others)}.values())[::-1]
-    distinct += [plan for plan in good[1:] if plan.candidate == first.candidate]
-    if len(distinct) < _ALTERNATIVES:
-        distinct += _rented(wish, table, chosen, first)
-    return _Planned(first, distinct[:_ALTERNATIVES], names[: names.index(first.candidate.name)])
-
-
-def _too_long(plan: Plan, table: Rules) -> bool:
-    return plan.hours is not None and plan.hours > table.limit("hours")
-
-
-def _rented(wish: Wish, table: Rules, chosen: Chosen, first: Plan) -> list[Plan]:
-    """The same on GPUs that can be rented, the cheapest first."""
-    found = [
-        choosing.plan(wish, table, chosen, first.candidate, "lora", rented(gpu))
-        for gpu in gpus.table().gpus
-        if not (first.estimate and first.estimate.machine.name == gpu.name)
-    ]
-    return sorted((plan for plan in found if plan.fits), key=_price)
-
-
-def _price(plan: Plan) -> float:
-    cost = plan.estimate.cost if plan.estimate else None
-    return cost[1] if cost else float("inf")
-
-
-def _elsewhere(wish: Wish, table: Rules, chosen: Chosen, ground: machines.Ground) -> _Planned:
-    """Nothing fits there, or not in time: the first model, on the cheapest GPU that holds it."""
-    assert ground.machine is not None
-    for candidate in chosen.candidates:
-        wanted = choosing.plan(wish, table, chosen, candidate, "lora", None)
-        found = _rented(wish, table, chosen, wanted)
-        if found:
-            name = found[0].estimate.machine.name if found[0].estimate else ""
-            doubt = Doubt(
-                "does_not_fit",
-                _("none of the models fits {machine}, or not within {hours:.0f} hours",
-                  machine=ground.machine.name, hours=table.limit("hours")),
-                _("the cheapest GPU that does: {gpu}; nlp-skills estimate --list shows all", gpu=name),
-            )  # fmt: skip
-            return _Planned(found[0], found[1 : 1 + _ALTERNATIVES], doubts=[doubt])
-    return _Planned()
 
 
 def _served(wish: Wish, chosen: Chosen) -> list[Doubt]:
@@ -269,19 +203,5 @@ def _told_by_words(learned: Learnability | None) -> list[Doubt]:
               chance=f"{learned.chance:.3f}"),
             _("have two people label the same 50 rows: where they disagree, no model can learn it; "
               "where they agree, the task asks for more than words"),
-        )
-    ]  # fmt: skip
-
-
-def _in_time(wish: Wish, plan: Plan | None) -> list[Doubt]:
-    if plan is None or plan.hours is None or wish.said.hours is None or plan.hours <= wish.said.hours:
-        return []
-    return [
-        Doubt(
-            "deadline_too_short",
-            _("training takes up to {hours:.1f} hours, and there are {left:.0f} until it must run",
-              hours=plan.hours, left=wish.said.hours),
-            _("take a larger GPU or a smaller model: see the alternatives"),
-            stops=True,
         )
     ]  # fmt: skip

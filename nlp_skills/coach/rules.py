@@ -16,7 +16,7 @@ from nlp_skills.schema import yaml
 from nlp_skills.schema.document import Document, Model
 from nlp_skills.schema.summary import Need
 from nlp_skills.schema.task import Strategy
-from nlp_skills.schema.training import Method
+from nlp_skills.schema.training import PREFERENCE_METHODS, Adapter, Method
 
 PACKAGED = Path(__file__).parent / "rules.yaml"
 Decision = Literal["fine-tune", "prompt", "classical", "collect", "clarify"]
@@ -133,12 +133,18 @@ class Rules(Document):
         return self.limits[name].value
 
 
-E_ = TypeVar("E_", bound=Entry)
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
 
-def first(entries: Sequence[E_], wish: Mapping[str, Any]) -> E_:
+def first(entries: Sequence[AnyEntry], wish: Mapping[str, Any]) -> AnyEntry:
     """The first entry that holds."""
     return next(entry for entry in entries if entry.when.holds(wish))
+
+
+def setting_name(method: Method, adapter: Adapter) -> str:
+    """The name under `settings` of what such a training begins with."""
+    stage = "preference" if method in PREFERENCE_METHODS else "sft"
+    return f"{stage}_{'full' if adapter == 'full' else 'adapter'}"
 
 
 def own_path() -> Path:

@@ -115,8 +115,7 @@ class Wish:
     @property
     def language(self) -> str | None:
         """The language of the texts: as said, else as the letters tell."""
-        stated = self.asked.language or (self.summary.language if self.summary else None)
-        return stated or (self.data.language if self.data else None)
+        return self.stated_language or (self.data.language if self.data else None)
 
     @property
     def stated_language(self) -> str | None:

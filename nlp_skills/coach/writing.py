@@ -29,7 +29,7 @@ def refuse(found: Recommendation) -> None:
         _("no task is made: the advice is something else first"),
         cause=found.advice,
         mend=_("do that first; or make the task all the same: --write --force")
-        if found.plan and found.wish.labels
+        if found.plan and (found.wish.labels or found.wish.task_type != "classification")
         else _("answer that first, then run it again"),
     )
 
@@ -41,15 +41,26 @@ def write(found: Recommendation, parent: Path, *, force: bool = False) -> tuple[
         Invalid: fine-tuning is not advised and `force` is not set; or there is a task that says something else.
         Usage: the name cannot be a task's.
     """
-    if not force:
-        refuse(found)
-    if found.plan is None:
+    if not force or found.plan is None:
         refuse(found)
     root = parent / found.wish.name
     if (root / "task.yaml").exists():
         return _again(found, TaskFolder.at(root), force=force)
     folder = create.new_task(parent, _wish(found))
     return folder, ["task.yaml", "data_source.yaml", _config(folder)]
+
+
+def next_command(found: Recommendation, folder: TaskFolder) -> str:
+    """How the data get in: with the columns as they were found."""
+    name, data = shlex.quote(folder.root.name), found.wish.data
+    if data is None or not data.files:
+        return f"nlp-skills data-source add {name} --help"
+    task = folder.task()
+    pairs = list(zip(task.input_fields, data.fields, strict=False))
+    pairs += [(task.label_field, data.label_field)] if task.label_field and data.label_field else []
+    mapping = [f"--mapping {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in pairs]
+    path = shlex.quote(str(data.files[0].resolve()))
+    return " ".join(["nlp-skills data-source add", name, "--type file_import", "--path", path, *mapping])
 
 
 def _wish(found: Recommendation) -> create.Wish:
@@ -99,18 +110,13 @@ def _parts(found: Recommendation) -> dict[str, Any]:
 
 
 def training(found: Recommendation) -> dict[str, Any]:
-    """The `training:` part of task.yaml: the plan's settings, without those left at their defaults.
-
-    DPO goes on from a version that already answers; the first one is trained by SFT.
-    """
-    assert found.plan is not None
-    config: Config = found.plan.config
+    """The `training:` part of task.yaml: the first version's settings, without those left at their defaults."""
+    assert found.first is not None
+    config = found.first
     said = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     said = {"base_model": config.base_model, "method": config.method, "adapter": config.adapter, **said}
     if config.lora:
         said["lora"] = {"r": config.lora.r, "alpha": _plain(config.lora.alpha)}
-    if config.method == "dpo":
-        said["method"] = "sft"
     for name in ("epochs", "learning_rate", "batch_size", "gradient_accumulation", "seed"):
         said[name] = _plain(getattr(config, name))
     return said

@@ -154,6 +154,27 @@ def test_a_mind_that_changed_is_told_what_changes(project: Path, cli: Cli, summa
     ]
 
 
+def test_what_dpo_goes_on_from_is_trained_by_sft_with_the_rate_of_sft(project: Path, cli: Cli, summary: Path) -> None:
+    said = yaml.loads(SUMMARY, summary).data["task_summary"]
+    said |= {"type": "generation", "preference_pairs": 500, "needs": ["alignment"]}
+    del said["labels"], said["success_criteria"]["primary_metric"]
+    summary.write_text(yaml.dumps({"task_summary": said}), encoding="utf-8")
+    told = cli("recommend", "--write", "--json").json
+    assert (told["proposal"]["method"], told["proposal"]["learning_rate"]) == ("dpo", 1e-5)
+    config = Config.load(project / "reviews" / "versions" / "v1" / "config.yaml")
+    assert (config.method, config.learning_rate, config.epochs) == ("sft", 2e-4, 3)
+
+
+def test_what_takes_days_on_one_gpu_is_moved_to_one_that_does_it_in_one(project: Path, cli: Cli, summary: Path) -> None:
+    text = SUMMARY.replace("600", "1500000").replace("L4", "T4").replace("language: en", "language: zh-TW")
+    summary.write_text(text, encoding="utf-8")
+    told = cli("recommend", "--json").json
+    assert "does_not_fit" in [problem["code"] for problem in told["problems"]]
+    plans = [told["proposal"], *told["alternatives"]]
+    assert all(plan["machine"] != "T4" and plan["seconds"][1] <= 24 * 3600 for plan in plans)
+    assert [plan["usd"][1] for plan in plans] == sorted(plan["usd"][1] for plan in plans)
+
+
 def test_a_trained_version_is_never_changed(project: Path, cli: Cli, summary: Path) -> None:
     assert cli("recommend", "--write").code == 0
     (project / "reviews" / "models" / "adapter" / "v1").mkdir(parents=True)

@@ -67,15 +67,19 @@ class Table(Document):
             gpu.__dict__["mfu"] = gpu.mfu or self.mfu
         return self
 
+    def matching(self, name: str) -> list[Gpu]:
+        """The GPU of this name, else those whose names have these words in them; none where nobody knows it."""
+        wanted = _plain(name)
+        exact = [gpu for gpu in self.gpus if wanted in (_plain(gpu.name), *map(_plain, gpu.devices))]
+        return exact or [gpu for gpu in self.gpus if wanted and wanted in _plain(gpu.name)]
+
     def named(self, name: str) -> Gpu:
         """The GPU of this name, or the only one whose name has these words in it.
 
         Raises:
             Usage: there is none, or there are several.
         """
-        wanted = _plain(name)
-        exact = [gpu for gpu in self.gpus if wanted in (_plain(gpu.name), *map(_plain, gpu.devices))]
-        found = exact or [gpu for gpu in self.gpus if wanted and wanted in _plain(gpu.name)]
+        found = self.matching(name)
         if len(found) == 1:
             return found[0]
         names = [gpu.name for gpu in found or self.gpus]
