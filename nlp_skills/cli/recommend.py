@@ -154,13 +154,15 @@ _TYPES = {
 
 
 def _show_proposal(found: Recommendation, plan: Plan) -> None:
+    from nlp_skills.knowledge import tables
+
     expected = found.performance
     score = _("not known")
     if expected.low is not None and expected.high is not None:
         score = f"{expected.low:.3f}–{expected.high:.3f}"
     target = found.wish.deploy_target
     rows = [
-        [_("base model"), f"{plan.config.base_model} ({_size(plan.candidate.size)})"],
+        [_("base model"), f"{plan.config.base_model} ({tables.short(plan.candidate.size)})"],
         [_("method"), _method(plan)],
         [_("settings"), f"epochs {plan.config.epochs:g}, learning_rate {plan.config.learning_rate:g}"],
         [_("data augmentation"), _("yes") if found.chosen.size.augment else _("no")],
@@ -172,12 +174,6 @@ def _show_proposal(found: Recommendation, plan: Plan) -> None:
     ]
     frame.table([_("proposal"), ""], rows)
     frame.say(_("the expectation rests on: {basis}", basis=expected.says))
-
-
-def _size(weights: int) -> str:
-    if weights >= 10**9:
-        return f"{weights / 1e9:.1f} B"
-    return f"{weights / 1e6:.0f} M" if weights >= 10**7 else f"{weights:,}"
 
 
 def _method(plan: Plan) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nlp_skills.coach.rules import Rules
 from nlp_skills.coach.wish import Wish
+from nlp_skills.evaluation.baselines import similar
 from nlp_skills.schema.data_source import Split
 from nlp_skills.schema.training import Config
 from nlp_skills.training.estimate import verdict
@@ -19,7 +20,6 @@ from nlp_skills.training.trainer import Plan
 # Tokens of a chat template around a prompt and an answer; of an answer, by the kind of task.
 _AROUND = 24
 _ANSWER = {"classification": 16, "extraction": 64, "generation": 128}
-_BY_CHARACTER = ("zh", "yue", "ja", "ko", "th")
 # Rows that go through at once, tried from the most to the fewest; the step keeps its size by accumulation.
 _TOGETHER = (8, 4, 2, 1)
 
@@ -40,8 +40,8 @@ def rows_of(wish: Wish, rules: Rules) -> Rows:
     if not wish.data or not wish.data.lengths:
         tokens = round(rules.limit("tokens_a_row"))
         return Rows(count, tokens, 2 * tokens, answer)
-    language = (wish.language or "").lower().split("-")[0]
-    each = rules.limit("tokens_a_chinese_character" if language in _BY_CHARACTER else "tokens_a_letter")
+    unspaced = similar.unspaced(wish.language, wish.data.texts)
+    each = rules.limit("tokens_a_chinese_character" if unspaced else "tokens_a_letter")
     template = len(wish.summary.input_template or "") if wish.summary else 0
     usual, longest = (
         round((characters + template) * each) + _AROUND + answer

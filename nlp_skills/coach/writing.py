@@ -12,6 +12,7 @@ from nlp_skills.i18n import _
 from nlp_skills.schema import yaml
 from nlp_skills.schema.training import Config
 from nlp_skills.workspace import create, digest, naming
+from nlp_skills.workspace.compare import flat
 from nlp_skills.workspace.folder import TaskFolder
 
 Key = str | int
@@ -89,7 +90,7 @@ def _wish(found: Recommendation) -> create.Wish:
 
 def _parts(found: Recommendation) -> dict[str, Any]:
     """What the proposal and the summary have whole: the training, the answer's form, where it runs and goes."""
-    parts: dict[str, Any] = {"training": dict(_flat(training(found)))}
+    parts: dict[str, Any] = {"training": dict(flat(training(found)))}
     summary = found.wish.summary
     if found.wish.kind == "labels":
         parts["output"] = found.wish.output_format.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -199,14 +200,7 @@ def _difference(folder: TaskFolder, at: tuple[Key, ...], value: Any) -> str:
 
 def _new_version(found: Recommendation, folder: TaskFolder) -> str:
     """The command that makes a version with the settings that differ."""
-    ours, theirs = training(found), _at(folder, ("training",)) or {}
-    flat = {key: value for key, value in _flat(ours) if dict(_flat(theirs)).get(key) != value}
-    settings = [f"--set {key}={shlex.quote(str(value))}" for key, value in flat.items()]
+    there = dict(flat(_at(folder, ("training",)) or {}))
+    changed = [(key, value) for key, value in flat(training(found)) if there.get(key) != value]
+    settings = [f"--set {key}={shlex.quote(str(value))}" for key, value in changed]
     return " ".join(["nlp-skills new-version", shlex.quote(folder.root.name), *settings])
-
-
-def _flat(settings: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        found += _flat(value, f"{above}{key}.") if isinstance(value, dict) else [(f"{above}{key}", value)]
-    return found
