@@ -20,11 +20,18 @@ Basis = Literal["earlier_tasks", "cross_validation", "catalogue", "none"]
 
 @dataclass(frozen=True)
 class Gain:
-    """How much a version of an earlier task was better than word counts on the same test rows."""
+    """How much of what word counts got wrong a version of an earlier task got right, on the same test rows.
+
+    A share, because points cannot be carried over: where word counts reach 0.9, nobody is 0.2 better.
+    """
 
     task: str
     version: str
-    by: float
+    share: float
+
+    def onto(self, value: float) -> float:
+        """What is reached from `value` on by such a gain."""
+        return max(0.0, value + self.share * (1 - value))
 
 
 @dataclass(frozen=True)
@@ -73,15 +80,15 @@ def expected(wish: Wish, found: Learnability | None, root: Path, model: Model | 
 
 
 def _as_before(found: Learnability, gains: Sequence[Gain]) -> Performance:
-    low, high = _ends([gain.by for gain in gains])
-    named = ", ".join(f"{gain.task} {gain.version} ({gain.by:+.3f})" for gain in gains[:5])
+    named = ", ".join(f"{gain.task} {gain.version} ({gain.share:+.0%})" for gain in gains[:5])
+    low, high = found.interval
     return Performance(
         found.metric,
         "earlier_tasks",
-        _("word counts reach {value:.3f} here, and your earlier tasks differed from theirs by this: {tasks}",
-          value=found.value, tasks=named),
-        max(0.0, found.interval[0] + low),
-        min(1.0, found.interval[1] + high),
+        _("word counts reach {value:.3f} here, and your earlier tasks got right so much of what theirs got wrong: "
+          "{tasks}", value=found.value, tasks=named),
+        min(gain.onto(low) for gain in gains),
+        max(gain.onto(high) for gain in gains),
     )  # fmt: skip
 
 
@@ -90,7 +97,7 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def earlier(root: Path, wish: Wish) -> list[Gain]:
-    """By how much measured versions of this user's other tasks of the kind differ from word counts."""
+    """How measured versions of this user's other tasks of the kind did beside word counts."""
     from nlp_skills.evaluation.baselines.choice import TFIDF
 
     found = []
@@ -103,6 +110,6 @@ def earlier(root: Path, wish: Wish) -> list[Gain]:
             continue
         value = results.metrics.get(wish.metric) if results else None
         words = results.baselines.get(TFIDF, {}).get(wish.metric) if results else None
-        if results and value is not None and words is not None:
-            found.append(Gain(row.name, results.version, value - words))
+        if results and value is not None and words is not None and words < 1:
+            found.append(Gain(row.name, results.version, (value - words) / (1 - words)))
     return found
